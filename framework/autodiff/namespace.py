@@ -1,0 +1,66 @@
+"""The namespaces that derivative rules are written in.
+
+A rule receives a namespace `ns` and arrays that belong together: raw arrays with a
+`RawNamespace` (first order, fast), or Tensors with `ops` (higher order, every transform).
+Both offer the Array API's functions, the primitives and the performance names of `KERNELS`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from framework.backend import KERNELS, Backend
+
+if TYPE_CHECKING:
+    from framework.autodiff.primitive import Primitive
+
+PRIMITIVES: dict[str, Primitive] = {}
+"""Every primitive by name."""
+
+
+class Ops:
+    """The differentiable functions on Tensors, by name; filled by the modules that declare them."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in KERNELS:  # a performance name differentiated again is its composition
+            value = partial(KERNELS[name], self)
+            setattr(self, name, value)
+            return value
+        raise AttributeError(f"no differentiable function named {name!r}")
+
+
+ops: Any = Ops()
+
+
+class RawNamespace:
+    """The functions of one backend on raw arrays: kernel, primitive's forward, or the library's own."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.xp = backend.xp
+
+    def __getattr__(self, name: str) -> Any:
+        value = self._resolve(name)
+        setattr(self, name, value)  # found once
+        return value
+
+    def _resolve(self, name: str) -> Any:
+        kernel = self.backend.kernels.get(name)
+        if kernel is not None:
+            return kernel
+        if name in KERNELS:
+            return partial(KERNELS[name], self)
+        primitive = PRIMITIVES.get(name)
+        if primitive is not None and primitive.forward is not None:
+            return partial(primitive.forward, self)
+        return getattr(self.xp, name)
+
+
+def namespace_of(backend: Backend) -> RawNamespace:
+    """The raw namespace of a backend, one per backend instance."""
+    try:
+        return backend.__dict__["_namespace"]  # type: ignore[no-any-return]
+    except KeyError:
+        namespace = backend.__dict__["_namespace"] = RawNamespace(backend)
+        return namespace

@@ -1,0 +1,283 @@
+"""Operators and named methods of `Tensor`, each one call of the function it names."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+from framework.autodiff.namespace import ops
+from framework.backend import dtypes as dt
+from framework.backend.dtypes import DType
+
+T = Any  # a Tensor: the class is built on this one
+
+
+class Operators:
+    """What makes `a + b` and `a.sum()` mean `ops.add(a, b)` and `ops.sum(a)`."""
+
+    __slots__ = ()
+
+    # -- arithmetic -----------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> T:
+        return ops.add(self, other)
+
+    def __radd__(self, other: Any) -> T:
+        return ops.add(other, self)
+
+    def __sub__(self, other: Any) -> T:
+        return ops.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> T:
+        return ops.subtract(other, self)
+
+    def __mul__(self, other: Any) -> T:
+        return ops.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> T:
+        return ops.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> T:
+        return ops.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> T:
+        return ops.divide(other, self)
+
+    def __floordiv__(self, other: Any) -> T:
+        return ops.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> T:
+        return ops.floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> T:
+        return ops.remainder(self, other)
+
+    def __rmod__(self, other: Any) -> T:
+        return ops.remainder(other, self)
+
+    def __pow__(self, other: Any) -> T:
+        return ops.pow(self, other)
+
+    def __rpow__(self, other: Any) -> T:
+        return ops.pow(other, self)
+
+    def __matmul__(self, other: Any) -> T:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> T:
+        return ops.matmul(other, self)
+
+    def __neg__(self) -> T:
+        return ops.negative(self)
+
+    def __pos__(self) -> T:
+        return ops.positive(self)
+
+    def __abs__(self) -> T:
+        return ops.abs(self)
+
+    def __invert__(self) -> T:
+        return ops.bitwise_invert(self)
+
+    def __and__(self, other: Any) -> T:
+        return ops.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> T:
+        return ops.bitwise_and(other, self)
+
+    def __or__(self, other: Any) -> T:
+        return ops.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> T:
+        return ops.bitwise_or(other, self)
+
+    def __xor__(self, other: Any) -> T:
+        return ops.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> T:
+        return ops.bitwise_xor(other, self)
+
+    # -- comparison -----------------------------------------------------------------------------
+
+    def __lt__(self, other: Any) -> T:
+        return ops.less(self, other)
+
+    def __le__(self, other: Any) -> T:
+        return ops.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> T:
+        return ops.greater(self, other)
+
+    def __ge__(self, other: Any) -> T:
+        return ops.greater_equal(self, other)
+
+    def __eq__(self, other: Any) -> T:  # type: ignore[override]
+        return ops.equal(self, other)
+
+    def __ne__(self, other: Any) -> T:  # type: ignore[override]
+        return ops.not_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]  # Tensor defines it by identity
+
+    # -- in place: the Tensor is rebound to a new array -------------------------------------------
+
+    def __iadd__(self, other: Any) -> T:
+        return ops.rebind(self, ops.add(self, other))
+
+    def __isub__(self, other: Any) -> T:
+        return ops.rebind(self, ops.subtract(self, other))
+
+    def __imul__(self, other: Any) -> T:
+        return ops.rebind(self, ops.multiply(self, other))
+
+    def __itruediv__(self, other: Any) -> T:
+        return ops.rebind(self, ops.divide(self, other))
+
+    def __ipow__(self, other: Any) -> T:
+        return ops.rebind(self, ops.pow(self, other))
+
+    def __getitem__(self, key: Any) -> T:
+        return ops.getitem(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        ops.rebind(self, ops.setitem(self, key, value))
+
+    # -- shape ----------------------------------------------------------------------------------
+
+    def reshape(self, *shape: Any) -> T:
+        """The same elements in another shape; -1 stands for what remains."""
+        return ops.reshape(self, _sequence(shape))
+
+    def view(self, *shape: Any) -> T:
+        """As `reshape`; never writes through."""
+        return ops.reshape(self, _sequence(shape))
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> T:
+        """Axes `start_dim` to `end_dim` as one."""
+        return ops.flatten(self, start_dim, end_dim)
+
+    def squeeze(self, dim: int | Sequence[int] | None = None) -> T:
+        """Without axes of length one: all of them, or those named."""
+        return ops.squeeze(self, axis=dim)
+
+    def unsqueeze(self, dim: int) -> T:
+        """With a new axis of length one at `dim`."""
+        return ops.expand_dims(self, axis=dim)
+
+    def permute(self, *dims: Any) -> T:
+        """The axes in another order."""
+        return ops.permute_dims(self, _sequence(dims))
+
+    def transpose(self, *dims: Any) -> T:
+        """Two axes swapped (`t.transpose(0, 1)`), all reversed (no argument), or a full order."""
+        dims = _sequence(dims)
+        if len(dims) == 2:
+            return ops.swapaxes(self, *dims)
+        ndim = ops.asarray(self).ndim
+        return ops.permute_dims(self, dims or tuple(builtins.reversed(range(ndim))))
+
+    def expand(self, *shape: Any) -> T:
+        """Broadcast to `shape`; -1 keeps an axis."""
+        return ops.expand(self, _sequence(shape))
+
+    # -- reductions -----------------------------------------------------------------------------
+
+    def sum(self, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> T:
+        """Sum over `axis` (all axes by default)."""
+        return ops.sum(self, axis=axis, keepdims=keepdims, dtype=dtype)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> T:
+        """Mean over `axis`."""
+        return ops.mean(self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> T:
+        """Variance over `axis`, divided by n − correction."""
+        return ops.var(self, axis=axis, correction=correction, keepdims=keepdims)
+
+    def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> T:
+        """Standard deviation over `axis`."""
+        return ops.std(self, axis=axis, correction=correction, keepdims=keepdims)
+
+    def prod(self, axis: Any = None, keepdims: bool = False) -> T:
+        """Product over `axis`."""
+        return ops.prod(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> T:
+        """Maximum over `axis`."""
+        return ops.max(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> T:
+        """Minimum over `axis`."""
+        return ops.min(self, axis=axis, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> T:
+        """Index of the first maximum along `axis`."""
+        return ops.argmax(self, axis=axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> T:
+        """Index of the first minimum along `axis`."""
+        return ops.argmin(self, axis=axis, keepdims=keepdims)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> T:
+        """Whether any element is true."""
+        return ops.any(self, axis=axis, keepdims=keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> T:
+        """Whether all elements are true."""
+        return ops.all(self, axis=axis, keepdims=keepdims)
+
+    def cumsum(self, axis: int | None = None) -> T:
+        """Cumulative sum along `axis`."""
+        return ops.cumulative_sum(self, axis=axis)
+
+    # -- elements -------------------------------------------------------------------------------
+
+    def abs(self) -> T:
+        """Absolute value."""
+        return ops.abs(self)
+
+    def exp(self) -> T:
+        """Exponential."""
+        return ops.exp(self)
+
+    def log(self) -> T:
+        """Natural logarithm."""
+        return ops.log(self)
+
+    def sqrt(self) -> T:
+        """Square root."""
+        return ops.sqrt(self)
+
+    def clip(self, min: Any = None, max: Any = None) -> T:
+        """Limited to `[min, max]`."""
+        return ops.clip(self, min, max)
+
+    # -- dtype ----------------------------------------------------------------------------------
+
+    def astype(self, dtype: DType | str) -> T:
+        """Cast to `dtype`."""
+        return ops.astype(self, dtype)
+
+    def float(self) -> T:
+        """Cast to float32."""
+        return ops.astype(self, dt.float32)
+
+    def double(self) -> T:
+        """Cast to float64."""
+        return ops.astype(self, dt.float64)
+
+    def long(self) -> T:
+        """Cast to int64."""
+        return ops.astype(self, dt.int64)
+
+    def bool(self) -> T:
+        """Cast to bool."""
+        return ops.astype(self, dt.bool_)
+
+
+def _sequence(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`f(1, 2)` and `f((1, 2))` alike."""
+    if len(args) == 1 and isinstance(args[0], tuple | list):
+        return tuple(args[0])
+    return args

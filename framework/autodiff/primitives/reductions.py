@@ -1,0 +1,321 @@
+"""Reductions. Axes reach a primitive as negative numbers, so a batch axis in front changes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from framework.autodiff.namespace import ops
+from framework.autodiff.primitive import linear_map, negative_axes, negative_axis, primitive, public
+from framework.autodiff.tensor import Tensor, as_tensor
+from framework.backend import dtypes as dt
+from framework.errors import ShapeError
+
+Axis = int | Sequence[int] | None
+
+
+def _restore(ns: Any, g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+    """`g` of a reduction with its reduced axes back, of length one."""
+    if keepdims:
+        return g
+    full = list(shape)
+    for a in axis:
+        full[a] = 1
+    return ns.reshape(g, tuple(full))
+
+
+# -- sum -----------------------------------------------------------------------------------------
+
+
+def _sum_forward(ns: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+    return ns.xp.sum(x, axis=axis, keepdims=keepdims)
+
+
+def _sum_transpose(ns: Any, g: Any, shape: Any, *, axis: Any, keepdims: bool) -> Any:
+    return ns.broadcast_to(_restore(ns, g, shape, axis, keepdims), shape)
+
+
+_sum = linear_map("sum", _sum_transpose, forward=_sum_forward)
+
+
+@public
+def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """Sum over `axis` (all by default); small integers and bools are summed in 64 bits."""
+    x = as_tensor(x)
+    x = x if dtype is None else ops.astype(x, dtype)
+    return _sum(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
+
+
+@public
+def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Mean over `axis`."""
+    x = _floating(x)
+    axes = negative_axes(axis, x.ndim)
+    return _sum(x, axis=axes, keepdims=keepdims) / _count(x, axes)
+
+
+@public
+def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+    """Variance over `axis`: squared deviations from the mean divided by n − correction."""
+    x = _floating(x)
+    axes = negative_axes(axis, x.ndim)
+    deviation = x - mean(x, axis=axes, keepdims=True)
+    divisor = _count(x, axes) - correction
+    return _sum(ops.square(deviation), axis=axes, keepdims=keepdims) / (divisor if divisor > 0 else math.nan)
+
+
+@public
+def std(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+    """Standard deviation over `axis`; its gradient where it is 0 is 0."""
+    return ops.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))  # type: ignore[no-any-return]
+
+
+def _floating(x: Any) -> Tensor:
+    x = as_tensor(x)
+    return x if x.dtype.is_differentiable else x.to(dtype=dt.promote_scalar(x.dtype, 1.0, ops.get_default_dtype()))
+
+
+def _count(x: Tensor, axes: tuple[int, ...]) -> int:
+    return math.prod(x.shape[a] for a in axes)
+
+
+# -- prod ----------------------------------------------------------------------------------------
+
+
+def _prod_others(ns: Any, x: Any, axis: Any) -> Any:
+    """Per element, the product of all others along `axis`; right where elements are zero."""
+    zero = x == 0
+    ones = ns.ones_like(x)
+    safe = ns.where(zero, ones, x)
+    rest = ns.prod(safe, axis=axis, keepdims=True)  # product of the nonzero ones
+    zeros = ns.sum(ns.astype(zero, x.dtype), axis=axis, keepdims=True)
+    none = ns.astype(zeros == 0, x.dtype)
+    one = ns.astype(zeros == 1, x.dtype)
+    return rest / safe * none + ns.where(zero, ones, ns.zeros_like(x)) * rest * one
+
+
+def _prod_vjp(ns: Any, g: Any, needs: Any, out: Any, residual: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+    return (_restore(ns, g, x.shape, axis, keepdims) * _prod_others(ns, x, axis),)
+
+
+def _prod_jvp(ns: Any, tangents: Any, out: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+    return ns.sum(tangents[0] * _prod_others(ns, x, axis), axis=axis, keepdims=keepdims)
+
+
+def _prod_forward(ns: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+    for a in sorted(axis)[:-1] if len(axis) > 1 else ():  # the standard's prod takes one axis or several; some one
+        x = ns.xp.prod(x, axis=a, keepdims=True)
+    if len(axis) > 1:
+        x = ns.xp.prod(x, axis=max(axis), keepdims=True)
+        return x if keepdims else ns.xp.squeeze(x, axis=axis)
+    return ns.xp.prod(x, axis=axis[0], keepdims=keepdims) if axis else x
+
+
+_prod = primitive("prod", arity=1, forward=_prod_forward, vjp=_prod_vjp, jvp=_prod_jvp, keep=((0,),))
+
+
+@public
+def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """Product over `axis`; its gradient is right where elements are zero."""
+    x = as_tensor(x)
+    x = x if dtype is None else ops.astype(x, dtype)
+    return _prod(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
+
+
+# -- max, min: the gradient is shared equally among ties ---------------------------------------------
+
+
+def _extremum(name: str) -> Any:
+    def forward(ns: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+        return getattr(ns.xp, name)(x, axis=axis, keepdims=keepdims)
+
+    def share(ns: Any, out: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+        winners = ns.astype(x == _restore(ns, out, x.shape, axis, keepdims), x.dtype)
+        return winners / ns.sum(winners, axis=axis, keepdims=True)
+
+    def vjp(ns: Any, g: Any, needs: Any, out: Any, residual: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+        return (_restore(ns, g, x.shape, axis, keepdims) * share(ns, out, x, axis, keepdims),)
+
+    def jvp(ns: Any, tangents: Any, out: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+        return ns.sum(tangents[0] * share(ns, out, x, axis, keepdims), axis=axis, keepdims=keepdims)
+
+    return primitive(name, arity=1, forward=forward, vjp=vjp, jvp=jvp, keep=((0,),), keep_out=(0,))
+
+
+_max, _min = _extremum("max"), _extremum("min")
+
+
+@public
+def max(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Maximum over `axis`; ties share the gradient equally."""
+    x = as_tensor(x)
+    axes = negative_axes(axis, x.ndim)
+    _check_not_empty("max", x, axes)
+    return _max(x, axis=axes, keepdims=keepdims)
+
+
+@public
+def min(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Minimum over `axis`; ties share the gradient equally."""
+    x = as_tensor(x)
+    axes = negative_axes(axis, x.ndim)
+    _check_not_empty("min", x, axes)
+    return _min(x, axis=axes, keepdims=keepdims)
+
+
+def _check_not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
+    if _count(x, axes) == 0:
+        raise ShapeError(f"{name} over axes of shape {x.shape} that hold no element has no value")
+
+
+# -- without derivative --------------------------------------------------------------------------
+
+
+def _arg(name: str) -> Any:
+    def forward(ns: Any, x: Any, *, axis: int, keepdims: bool) -> Any:
+        return getattr(ns.xp, name)(x, axis=axis, keepdims=keepdims)
+
+    return primitive(name, arity=1, forward=forward)
+
+
+def _logical(name: str) -> Any:
+    def forward(ns: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+        return getattr(ns.xp, name)(x, axis=axis, keepdims=keepdims)
+
+    return primitive(name, arity=1, forward=forward)
+
+
+_argmax, _argmin, _any, _all = _arg("argmax"), _arg("argmin"), _logical("any"), _logical("all")
+
+
+def _along(apply: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
+    x = as_tensor(x)
+    if axis is None:
+        flat = apply(ops.reshape(x, (-1,)), axis=-1, keepdims=False)
+        return ops.reshape(flat, (1,) * x.ndim) if keepdims else flat  # type: ignore[no-any-return]
+    return apply(x, axis=negative_axis(axis, x.ndim), keepdims=keepdims)  # type: ignore[no-any-return]
+
+
+@public
+def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Index of the first maximum along `axis`, or in the flattened array."""
+    return _along(_argmax, x, axis, keepdims)
+
+
+@public
+def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Index of the first minimum along `axis`, or in the flattened array."""
+    return _along(_argmin, x, axis, keepdims)
+
+
+@public
+def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether any element over `axis` is true."""
+    x = as_tensor(x)
+    return _any(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)  # type: ignore[no-any-return]
+
+
+@public
+def all(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether all elements over `axis` are true."""
+    x = as_tensor(x)
+    return _all(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)  # type: ignore[no-any-return]
+
+
+# -- cumulative sum --------------------------------------------------------------------------------
+
+
+def _cumsum_forward(ns: Any, x: Any, *, axis: int) -> Any:
+    return ns.xp.cumulative_sum(x, axis=axis)
+
+
+def _cumsum_transpose(ns: Any, g: Any, shape: Any, *, axis: int) -> Any:
+    return ns.flip(ns.cumulative_sum(ns.flip(g, axis=axis), axis=axis), axis=axis)
+
+
+_cumsum = linear_map("cumulative_sum", _cumsum_transpose, forward=_cumsum_forward)
+
+
+@public
+def cumulative_sum(x: Any, /, *, axis: int | None = None) -> Tensor:
+    """Cumulative sum along `axis`, which may be left out for one axis."""
+    x = as_tensor(x)
+    if axis is None:
+        if x.ndim != 1:
+            raise ShapeError(f"cumulative_sum of shape {x.shape} needs axis=")
+        axis = 0
+    return _cumsum(x, axis=negative_axis(axis, x.ndim))
+
+
+# -- softmax and its like ----------------------------------------------------------------------------
+
+
+def _softmax_forward(ns: Any, x: Any, *, axis: int) -> Any:
+    xp = ns.xp
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return e / xp.sum(e, axis=axis, keepdims=True)
+
+
+def _softmax_vjp(ns: Any, g: Any, needs: Any, out: Any, residual: Any, x: Any, *, axis: int) -> Any:
+    return ((g - ns.sum(g * out, axis=axis, keepdims=True)) * out,)
+
+
+def _softmax_jvp(ns: Any, tangents: Any, out: Any, x: Any, *, axis: int) -> Any:
+    t = tangents[0]
+    return (t - ns.sum(t * out, axis=axis, keepdims=True)) * out
+
+
+_softmax = primitive(
+    "softmax", arity=1, forward=_softmax_forward, vjp=_softmax_vjp, jvp=_softmax_jvp, keep_out=(0,)
+)
+
+
+def _log_softmax_forward(ns: Any, x: Any, *, axis: int) -> Any:
+    xp = ns.xp
+    z = x - xp.max(x, axis=axis, keepdims=True)
+    return z - xp.log(xp.sum(xp.exp(z), axis=axis, keepdims=True))
+
+
+def _log_softmax_vjp(ns: Any, g: Any, needs: Any, out: Any, residual: Any, x: Any, *, axis: int) -> Any:
+    return (g - ns.exp(out) * ns.sum(g, axis=axis, keepdims=True),)
+
+
+def _log_softmax_jvp(ns: Any, tangents: Any, out: Any, x: Any, *, axis: int) -> Any:
+    t = tangents[0]
+    return t - ns.sum(ns.exp(out) * t, axis=axis, keepdims=True)
+
+
+_log_softmax = primitive(
+    "log_softmax",
+    arity=1,
+    forward=_log_softmax_forward,
+    vjp=_log_softmax_vjp,
+    jvp=_log_softmax_jvp,
+    keep_out=(0,),
+)
+
+
+@public
+def softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+    """exp(x) divided by its sum along `axis`."""
+    x = _floating(x)
+    return _softmax(x, axis=negative_axis(axis, x.ndim))
+
+
+@public
+def log_softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+    """The logarithm of `softmax`, computed without overflow."""
+    x = _floating(x)
+    return _log_softmax(x, axis=negative_axis(axis, x.ndim))
+
+
+@public
+def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) over `axis`, computed without overflow."""
+    x = _floating(x)
+    axes = negative_axes(axis, x.ndim)
+    top = max(x.detach() if x._level is None else ops.stop_gradient(x), axis=axes, keepdims=True)
+    top = ops.where(ops.isfinite(top), top, 0.0)
+    out = ops.log(sum(ops.exp(x - top), axis=axes, keepdims=True)) + top
+    return out if keepdims else ops.squeeze(out, axis=axes)  # type: ignore[no-any-return]

@@ -1,0 +1,518 @@
+"""`Tensor`: an array of a backend that remembers where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from framework.autodiff import tape
+from framework.autodiff.modes import default_backend, get_default_dtype, grad_enabled
+from framework.autodiff.namespace import RawNamespace, namespace_of, ops
+from framework.autodiff.operators import Operators
+from framework.autodiff.tape import Node
+from framework.backend import Backend, registry
+from framework.backend import dtypes as dt
+from framework.backend.dtypes import DTYPES, DType
+from framework.errors import BackendError, DTypeError, GradientError, ShapeError
+
+Array = Any
+
+
+class Tensor(Operators):
+    """An n-dimensional array on a backend, with an optional place on the tape.
+
+    Made by `fw.tensor`, `fw.random` and the functions of `framework.numpy`. In-place operators rebind
+    the Tensor to a new array; no other Tensor ever changes with it, on any backend.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_node", "_ns")
+
+    _level: ClassVar[Any] = None  # a transform's Tensors have one
+    __array_priority__ = 1000  # NumPy arrays and scalars on the left defer to us
+
+    def __init__(self, data: Array, node: Node | None, ns: RawNamespace) -> None:
+        self._data = data
+        self._node = node
+        self._ns = ns
+
+    # -- what it is -----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return tuple(self._data.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self._data.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        size = 1
+        for n in self._data.shape:
+            size *= n
+        return size
+
+    @property
+    def dtype(self) -> DType:
+        """The backend-neutral dtype."""
+        return self._ns.backend.dtype_of(self._data)
+
+    @property
+    def native_dtype(self) -> Any:
+        """The library's own dtype object."""
+        return self._data.dtype
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that the array belongs to; equals its own name."""
+        return self._ns.backend
+
+    @property
+    def device(self) -> str:
+        """The device that the array is on, such as `"cpu"` or `"cuda:1"`."""
+        return self._ns.backend.device_of(self._data)
+
+    @property
+    def data(self) -> Array:
+        """The backend's own array, without history. Setting it replaces the array."""
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self._data = value._data if isinstance(value, Tensor) else self._ns.backend.asarray(value)
+        if self._node is not None and self._node.prim is None:
+            self._node.shape, self._node.dtype = self._data.shape, self._data.dtype
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 - the standard's name
+        """The transpose of a matrix."""
+        if self.ndim != 2:
+            raise ShapeError(f"T is for matrices, got shape {self.shape}; use .mT or .permute")
+        return ops.matrix_transpose(self)  # type: ignore[no-any-return]
+
+    @property
+    def mT(self) -> Tensor:  # noqa: N802 - the standard's name
+        """The transpose of the last two axes."""
+        return ops.matrix_transpose(self)  # type: ignore[no-any-return]
+
+    # -- gradients ------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this Tensor are recorded. Can be set on a leaf."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not value:
+            if self._node is not None and self._node.prim is not None:
+                raise GradientError("requires_grad of a result cannot be unset; use .detach()")
+            self._node = None
+        elif self._node is None:
+            if not self.dtype.is_differentiable:
+                raise DTypeError(f"gradients need a floating-point dtype, got {self.dtype.name}; use .astype first")
+            self._node = tape.leaf(self._data, self._ns)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this Tensor was not computed from others on the tape."""
+        return self._node is None or self._node.prim is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` accumulated here, or None."""
+        g = None if self._node is None else self._node.grad
+        return g if g is None or isinstance(g, Tensor) else Tensor(g, None, self._ns)
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is None:
+            if self._node is not None:
+                self._node.grad = None
+            return
+        if self._node is None:
+            raise GradientError("only a Tensor with requires_grad=True has a gradient")
+        value = value if isinstance(value, Tensor) else tensor(value, dtype=self.dtype, backend=self.backend.name)
+        if value.shape != self.shape:
+            raise ShapeError(f"a gradient has its Tensor's shape {self.shape}, got {value.shape}")
+        self._node.grad = value if value.requires_grad else value._data
+
+    def backward(
+        self,
+        gradient: Any = None,
+        *,
+        create_graph: bool = False,
+        retain_graph: bool = False,
+        inputs: Sequence[Tensor] | None = None,
+    ) -> None:
+        """Accumulate the gradients of this Tensor in the `.grad` of the leaves it depends on.
+
+        Args:
+            gradient: the gradient that starts here, of this Tensor's shape; may be left out for one element.
+            create_graph: record the walk, so that gradients can be differentiated again.
+            retain_graph: keep the graph for another call.
+            inputs: leaves that are wanted; others are left alone. Default: all.
+
+        Raises:
+            GradientError: nothing here requires a gradient, or `gradient` is missing for several elements.
+
+        Examples:
+            >>> import framework as fw
+            >>> x = fw.tensor([1.0, 2.0], requires_grad=True)
+            >>> (x * x).sum().backward()
+            >>> x.grad.tolist()
+            [2.0, 4.0]
+        """
+        ops.run_backward(self, gradient, create_graph, retain_graph, inputs)
+
+    def register_hook(self, fn: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `fn` with this Tensor's gradient when backward passes; what it returns replaces it.
+
+        Returns a function that removes the hook.
+        """
+        if self._node is None:
+            raise GradientError("only a Tensor with requires_grad=True can have a hook")
+        ns, node = self._ns, self._node
+
+        def hook(g: Any) -> Any:
+            is_tensor = isinstance(g, Tensor)
+            result = fn(g if is_tensor else Tensor(g, None, ns))
+            if result is None:
+                return g
+            return result if is_tensor else result._data
+
+        node.hooks = [*(node.hooks or []), hook]
+
+        def remove() -> None:
+            node.hooks = [h for h in node.hooks or [] if h is not hook]
+
+        return remove
+
+    def requires_grad_(self, value: bool = True) -> Tensor:
+        """Set `requires_grad` and return this Tensor."""
+        self.requires_grad = value
+        return self
+
+    def detach(self) -> Tensor:
+        """The same array without history."""
+        return Tensor(self._data, None, self._ns)
+
+    # -- out to the host ------------------------------------------------------------------------
+
+    def numpy(self) -> Any:
+        """The values as a NumPy array, which may share memory.
+
+        Raises:
+            GradientError: the Tensor is on the tape; write `.detach().numpy()`.
+        """
+        if self._node is not None:
+            raise GradientError("this Tensor requires a gradient, which NumPy would lose; use .detach().numpy()")
+        return self._ns.backend.to_numpy(self._data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError("a cast needs a copy, and copy=False forbids it")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """NumPy functions called on Tensors become ours, where we have them."""
+        function = getattr(ops, _UFUNC_NAMES.get(ufunc.__name__, ufunc.__name__), None)
+        if method != "__call__" or kwargs or function is None:
+            raise GradientError(
+                f"numpy.{ufunc.__name__} on a Tensor would lose its gradient; "
+                f"use framework.numpy, or .detach().numpy() for the values"
+            )
+        return function(*inputs)
+
+    def item(self) -> Any:
+        """The only element, as a Python number.
+
+        Raises:
+            ShapeError: there is not exactly one.
+        """
+        if self.size != 1:
+            raise ShapeError(f"item() needs one element, got shape {self.shape}")
+        return self._ns.backend.to_numpy(self._data).item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return self._ns.backend.to_numpy(self._data).tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in ("int", "uint"):
+            raise DTypeError(f"only an integer Tensor can be an index, got {self.dtype.name}")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a 0-d Tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self._node is not None:
+            raise GradientError("this Tensor requires a gradient, which DLPack would lose; use .detach()")
+        return self._data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self._data.__dlpack_device__()
+
+    def __repr__(self) -> str:
+        text = str(self._ns.backend.to_numpy(self._data).__repr__())
+        body = text[text.index("(") + 1 : -1] if "(" in text else text
+        body = body.rpartition(", dtype=")[0] or body
+        where = "" if self.backend.name == "cpu" else f", device={self.device!r}"  # noqa: FW - the default one
+        grad = ", requires_grad=True" if self._node is not None else ""
+        return f"tensor({body}, dtype={self.dtype.name}{where}{grad})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and not self.shape else format(str(self), spec)
+
+    # -- copies and moves -----------------------------------------------------------------------
+
+    def clone(self) -> Tensor:
+        """A copy that gradients flow through."""
+        return ops.clone(self)  # type: ignore[no-any-return]
+
+    def to(self, target: Any = None, *, dtype: Any = None, device: str | None = None) -> Tensor:
+        """On another backend or device, or of another dtype: `t.to("cuda")`, `t.to("float64")`.
+
+        Gradients flow through. The Tensor itself is returned where nothing changes.
+        """
+        if target is not None:
+            if isinstance(target, DType) or target in DTYPES:
+                dtype = target
+            else:
+                device = str(target)
+        result = self
+        if device is not None and device != self.device:
+            result = ops.to_device(result, device)
+        if dtype is not None and result.dtype != dtype:
+            result = ops.astype(result, dtype)
+        return result
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
+        """The standard's name of `.to(device)`."""
+        return self.to(device=device)
+
+    def assign(self, value: Any) -> None:
+        """Set the values without recording: a leaf keeps its identity, shape and dtype.
+
+        Raises:
+            ShapeError: the shapes differ.
+        """
+        if not isinstance(value, Tensor):
+            value = tensor(value, backend=self.backend.name)
+        if value.shape != self.shape:
+            raise ShapeError(f"cannot set a Tensor of shape {self.shape} to values of shape {value.shape}")
+        array = value.to(device=self.device, dtype=self.dtype)._data
+        self._data = self._ns.backend.copy(array) if array is value._data else array
+
+    def copy_(self, value: Any) -> Tensor:
+        """Set the values and return this Tensor; see `assign`."""
+        _check_inplace(self)
+        self.assign(ops.broadcast_to(as_tensor(value, self), self.shape))
+        return self
+
+    def fill_(self, value: float) -> Tensor:
+        """Set every element to `value` and return this Tensor."""
+        _check_inplace(self)
+        self.assign(ops.full_like(self.detach(), value))
+        return self
+
+    def zero_(self) -> Tensor:
+        """Set every element to zero and return this Tensor."""
+        return self.fill_(0)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self._node is not None and self._node.prim is not None:
+            raise GradientError("a computed Tensor cannot be deep-copied; use .detach() or .clone()")
+        copied = type(self).__new__(type(self))
+        Tensor.__init__(copied, self._ns.backend.copy(self._data), None, self._ns)
+        if self._node is not None:
+            copied._node = tape.leaf(copied._data, self._ns)
+            if self._node.grad is not None:
+                copied.grad = self.grad.detach().clone()  # type: ignore[union-attr]
+        memo[id(self)] = copied
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        array = self._ns.backend.to_numpy(self._data)
+        return _rebuild, (type(self), array, self.device, self.requires_grad)
+
+
+def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) -> Tensor:
+    made = tensor(array, device=device, requires_grad=requires_grad)
+    made.__class__ = cls
+    return made
+
+
+_UFUNC_NAMES = {"true_divide": "divide", "power": "pow", "absolute": "abs", "arctan": "atan", "arcsin": "asin",
+                "arccos": "acos", "invert": "bitwise_invert"}  # fmt: skip
+
+
+def _check_inplace(t: Tensor) -> None:
+    if t._node is not None and t._node.prim is None and grad_enabled.get():
+        raise GradientError(
+            "a leaf that requires a gradient is written in place while operations are recorded; "
+            "write inside `with fw.no_grad():`"
+        )
+
+
+def rebind(t: Tensor, result: Tensor) -> Tensor:
+    """What an in-place operator does: `t` becomes `result`; a leaf stays the same leaf.
+
+    Raises:
+        GradientError: `t` is a leaf that requires a gradient, and operations are recorded.
+        ShapeError: the result has another shape.
+    """
+    _check_inplace(t)
+    if result.shape != t.shape:
+        raise ShapeError(f"an in-place operation gave shape {result.shape} for a Tensor of shape {t.shape}")
+    is_leaf = t._node is not None and t._node.prim is None
+    if result.dtype != t.dtype:
+        result = ops.astype(result, t.dtype)
+    t._data = result._data
+    if not is_leaf:
+        t._node = result._node
+    return t
+
+
+# -- making Tensors ----------------------------------------------------------------------------
+
+
+def resolve_backend(backend: Any = None, device: str | None = None) -> Backend:
+    """The backend that arguments `backend` and `device` mean; the default one for neither."""
+    if backend is not None:
+        found = backend if isinstance(backend, Backend) else registry.get(backend)
+        if device is not None and device.partition(":")[0] != found.name:
+            raise BackendError(f"backend={found.name!r} and device={device!r} contradict each other")
+        return found
+    return registry.get(device.partition(":")[0]) if device is not None else default_backend()
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: DType | str | None = None,
+    backend: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A Tensor with a copy of `data`: nested lists, a number, a NumPy array, a Tensor, anything with DLPack.
+
+    Python floats get the default dtype; arrays keep theirs.
+
+    Raises:
+        DTypeError: `requires_grad` with a dtype that is not floating point.
+        BackendError: no such backend or device.
+
+    Examples:
+        >>> import framework as fw
+        >>> fw.tensor([[1.0, 2.0]]).shape
+        (1, 2)
+        >>> fw.tensor([1, 2]).dtype
+        fw.int64
+    """
+    made = asarray(data, dtype=dtype, backend=backend, device=device, copy=True)
+    if requires_grad:
+        made.requires_grad = True
+    return made
+
+
+def asarray(
+    data: Any,
+    *,
+    dtype: DType | str | None = None,
+    backend: Any = None,
+    device: str | None = None,
+    copy: bool | None = None,
+) -> Tensor:
+    """A Tensor of `data` without history; shares memory with it where it can, unless `copy`."""
+    if isinstance(data, Tensor):
+        if backend is None and device is None:
+            device = data.device
+        source = data._ns.backend
+        target = resolve_backend(backend, device)
+        data = data._data if target is source else source.to_numpy(data._data)
+    else:
+        target = resolve_backend(backend, device)
+        if isinstance(data, list | tuple):
+            data = _plain(data)
+    own = dt.dtype(dtype) if dtype is not None else _python_dtype(data)
+    where = device if device is not None and ":" in device else None
+    array = target.asarray(data, dtype=own, device=where, copy=copy)
+    return Tensor(array, None, namespace_of(target))
+
+
+def _plain(data: Any) -> Any:
+    """Nested sequences with Tensors replaced by their values."""
+    if isinstance(data, Tensor):
+        return data.detach().numpy().tolist()
+    if isinstance(data, list | tuple):
+        return [_plain(item) for item in data]
+    return data
+
+
+def _python_dtype(data: Any) -> DType | None:
+    """The dtype of plain Python data; None for arrays, which know their own."""
+    if hasattr(data, "dtype"):
+        return None
+    kinds: set[str] = set()
+    stack = [data]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list | tuple):
+            stack.extend(item)
+        elif hasattr(item, "dtype"):  # a NumPy scalar or array among them: let the library decide
+            kinds.add("float" if "float" in str(item.dtype) else "library")
+        else:
+            kinds.add(type(item).__name__)
+    if "complex" in kinds:
+        return dt.promote(get_default_dtype(), dt.complex64)
+    if "library" in kinds:
+        return None
+    if kinds == {"bool"}:
+        return dt.bool_
+    if kinds and kinds <= {"int", "bool"}:
+        return dt.int64
+    return get_default_dtype() if kinds <= {"int", "bool", "float"} else None
+
+
+def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
+    """`x` as a Tensor, on the backend and device of `like` or on the default one; shares memory."""
+    if isinstance(x, Tensor):
+        return x
+    if like is not None:
+        ns = like._ns
+        if type(x) in (bool, int, float, complex):
+            d = dt.promote_scalar(like.dtype, x, get_default_dtype())
+            return Tensor(ns.backend.asarray(x, dtype=d, device=like.device), None, ns)
+        if ns.backend.owns(x):
+            return Tensor(x, None, ns)
+        return asarray(x, device=like.device)
+    backend = default_backend()
+    return Tensor(x, None, namespace_of(backend)) if backend.owns(x) else asarray(x)

@@ -1,0 +1,138 @@
+"""The contract between the framework and an array library: one class.
+
+Required of a backend: `name`, `xp`, `asarray`, `to_numpy`, `owns`, `synchronize`. All else has a
+default here. A backend knows arrays; it knows no calculus, no losses and no optimizers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from framework.backend.dtypes import DTYPES, DType, dtype
+from framework.errors import BackendError, DTypeError
+
+
+class Backend(ABC):
+    """An array library as the framework sees it.
+
+    Construction raises `BackendError`, with the line that installs what is missing, where the
+    library or its device is absent; importing the plugin's module never does.
+    """
+
+    name: ClassVar[str]
+    """The entry point's name, and the first part of every device string."""
+
+    xp: Any
+    """An Array API 2024.12 namespace."""
+
+    synchronous: ClassVar[bool] = False
+    """Whether operations are finished when they return, so that reading a value costs nothing."""
+
+    writable: ClassVar[bool] = False
+    """Whether arrays can be written in place; kernels of such a backend may do so."""
+
+    kernels: Mapping[str, Callable[..., Any]] = {}
+    """Name to faster implementation, of a primitive's forward or of a name in `KERNELS`."""
+
+    requirements: ClassVar[tuple[str, ...]] = ()
+    """Import names of what the plugin needs beside the framework."""
+
+    install: ClassVar[str] = ""
+    """The line that installs the requirements."""
+
+    # -- required -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def asarray(self, obj: Any, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None) -> Any:
+        """An array of this backend from nested lists, a Python scalar, a NumPy array or an own array.
+
+        `copy=True` always copies, `False` never does (and raises where it must), `None` where needed.
+        """
+
+    @abstractmethod
+    def to_numpy(self, array: Any) -> Any:
+        """The array's values as a NumPy array; may share memory."""
+
+    @abstractmethod
+    def owns(self, array: Any) -> bool:
+        """Whether `array` is an array of this backend."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until everything that was asked of the device is done."""
+
+    # -- optional -------------------------------------------------------------------------------
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The device strings that `asarray` accepts; the first is the default."""
+        return (self.name,)
+
+    @property
+    def dtypes(self) -> tuple[DType, ...]:
+        """What the backend computes in. Default: every dtype that `xp` names."""
+        return tuple(d for d in DTYPES.values() if hasattr(self.xp, d.name))
+
+    def native(self, d: DType | str) -> Any:
+        """The library's own dtype object.
+
+        Raises:
+            DTypeError: the backend does not offer this dtype.
+        """
+        d = dtype(d)
+        try:
+            return getattr(self.xp, d.name)
+        except AttributeError:
+            offered = ", ".join(t.name for t in self.dtypes)
+            raise DTypeError(f"backend {self.name!r} does not offer {d.name}; it computes in {offered}") from None
+
+    def dtype_of(self, array: Any) -> DType:
+        """The backend-neutral dtype of an array."""
+        own = array.dtype
+        table = self.__dict__.setdefault("_dtype_table", {})
+        try:
+            return table[own]  # type: ignore[no-any-return]
+        except KeyError:
+            for d in self.dtypes:
+                if own == getattr(self.xp, d.name):
+                    table[own] = d
+                    return d
+        raise DTypeError(f"backend {self.name!r}: no framework dtype for {own!r}")
+
+    def device_of(self, array: Any) -> str:
+        """The device string of an array."""
+        return self.devices[0]
+
+    def copy(self, array: Any) -> Any:
+        """A copy that shares no memory."""
+        return self.xp.asarray(array, copy=True)
+
+    def memory_stats(self) -> dict[str, int]:
+        """Bytes in use and reserved on the device, where the library can tell."""
+        return {}
+
+    def check_device(self, device: str | None) -> str:
+        """`device`, or the default one, if it is one of `devices`.
+
+        Raises:
+            BackendError: it is not.
+        """
+        if device is None:
+            return self.devices[0]
+        if device not in self.devices:
+            raise BackendError(f"backend {self.name!r} has no device {device!r}; it has {', '.join(self.devices)}")
+        return device
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, str) and self.name == other)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}>"

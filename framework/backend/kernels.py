@@ -1,0 +1,171 @@
+"""Performance names: small pieces of rules and updates that a backend may do faster.
+
+Each function here is the reference: it states the signature and computes the result with the Array
+API alone. A plugin offers a faster one under the same name in `Backend.kernels`; every argument
+after `xp` is passed on. A backend with `writable = True` may write into the arrays that an update
+is about (parameter and state, never the gradient) and return them; callers use what is returned.
+
+None of these is a derivative rule: the rules, in `framework.autodiff`, are written with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from framework.backend import host
+
+Array = Any
+
+
+# -- pieces of derivative rules --------------------------------------------------------------------
+
+
+def relu_grad(xp: Any, g: Array, out: Array) -> Array:
+    """`g` where `out > 0`, else zero. Shapes equal."""
+    return g * xp.astype(out > 0, g.dtype)
+
+
+def linear_dx(xp: Any, g: Array, weight: Array) -> Array:
+    """Gradient of `x @ weight.T` with respect to x: (..., out) and (out, in) give (..., in)."""
+    return xp.matmul(g, weight)
+
+
+def linear_dw(xp: Any, g: Array, x: Array) -> Array:
+    """Gradient of `x @ weight.T` with respect to the weight: (..., out) and (..., in) give (out, in)."""
+    g2 = xp.reshape(g, (-1, g.shape[-1]))
+    x2 = xp.reshape(x, (-1, x.shape[-1]))
+    return xp.matmul(g2.mT, x2)
+
+
+def colsum(xp: Any, g: Array) -> Array:
+    """Sum over all axes but the last: (..., n) gives (n,)."""
+    return xp.sum(g, axis=tuple(range(g.ndim - 1)))
+
+
+def xent_grad(xp: Any, probabilities: Array, targets: Array, g: Array) -> Array:
+    """`(probabilities − one_hot(targets)) * g`: (..., classes), integer (...), and g 0-d or (..., 1)."""
+    classes = xp.arange(probabilities.shape[-1], dtype=targets.dtype, device=targets.device)
+    one_hot = xp.astype(targets[..., None] == classes, probabilities.dtype)
+    return (probabilities - one_hot) * g
+
+
+# -- extended primitives: what the standard lacks. Through the host; `xp.backend` is the backend ------
+
+
+def scatter_add(xp: Any, array: Array, key: Any, values: Array) -> Array:
+    """A copy of `array` with `values` added at `key`; repeated indices add up."""
+    b = xp.backend
+    host_key = tuple([b.to_numpy(k) if b.owns(k) else k for k in key])
+    out = host.scatter_add(b.to_numpy(array), host_key, b.to_numpy(values))
+    return b.asarray(out, dtype=b.dtype_of(array), device=b.device_of(array))
+
+
+def set_item(xp: Any, array: Array, key: Any, values: Array) -> Array:
+    """A copy of `array` with `values` at `key`."""
+    b = xp.backend
+    host_key = tuple([b.to_numpy(k) if b.owns(k) else k for k in key])
+    out = host.set_item(b.to_numpy(array), host_key, b.to_numpy(values))
+    return b.asarray(out, dtype=b.dtype_of(array), device=b.device_of(array))
+
+
+def get_item(xp: Any, array: Array, key: Any) -> Array:
+    """`array[key]` for keys that the standard does not define, such as several index arrays."""
+    b = xp.backend
+    if not any(b.owns(k) for k in key):
+        return array[key]
+    host_key = tuple([b.to_numpy(k) if b.owns(k) else k for k in key])
+    out = b.to_numpy(array)[host_key]
+    return b.asarray(out, dtype=b.dtype_of(array), device=b.device_of(array))
+
+
+def erf(xp: Any, x: Array) -> Array:
+    """The error function, element by element."""
+    b = xp.backend
+    return b.asarray(host.erf(b.to_numpy(x)), dtype=b.dtype_of(x), device=b.device_of(x))
+
+
+# -- updates of optimizers: they return what they wrote --------------------------------------------
+
+
+def sum_of_squares(xp: Any, x: Array) -> Array:
+    """The sum of x², 0-d."""
+    return xp.sum(x * x)
+
+
+def sgd_update(
+    xp: Any,
+    p: Array,
+    g: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> tuple[Array, Array | None]:
+    """One step of SGD on one array, as torch.optim.SGD: the new parameter and the new velocity.
+
+    `velocity` is None on the first step with momentum: then the velocity becomes the gradient.
+    """
+    if weight_decay:
+        g = g + weight_decay * p
+    if momentum:
+        velocity = g if velocity is None else momentum * velocity + (1.0 - dampening) * g
+        g = g + momentum * velocity if nesterov else velocity
+    return p - lr * g, velocity
+
+
+def adam_update(
+    xp: Any,
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> tuple[Array, Array, Array]:
+    """One step of Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) where `decoupled`."""
+    if weight_decay:
+        if decoupled:
+            p = p - (lr * weight_decay) * p
+        else:
+            g = g + weight_decay * p
+    b1, b2 = betas
+    m = b1 * m + (1.0 - b1) * g
+    v = b2 * v + (1.0 - b2) * (g * g)
+    denominator = xp.sqrt(v) / (1.0 - b2**step) ** 0.5 + eps
+    return p - (lr / (1.0 - b1**step)) * (m / denominator), m, v
+
+
+def rprop_update(
+    xp: Any,
+    p: Array,
+    g: Array,
+    previous: Array,
+    step_size: Array,
+    etas: tuple[float, float],
+    step_sizes: tuple[float, float],
+) -> tuple[Array, Array, Array]:
+    """One step of iRprop− (Igel & Hüsken 2000): the parameter, the gradient to remember, the step sizes."""
+    sign = xp.sign(g * previous)
+    zero = xp.zeros_like(step_size)
+    factor = xp.where(sign > zero, zero + etas[1], xp.where(sign < zero, zero + etas[0], zero + 1.0))
+    step_size = xp.clip(step_size * factor, step_sizes[0], step_sizes[1])
+    g = xp.where(sign < zero, zero, g)
+    return p - xp.sign(g) * step_size, g, step_size
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (
+        relu_grad, linear_dx, linear_dw, colsum, xent_grad,
+        scatter_add, set_item, get_item, erf,
+        sum_of_squares, sgd_update, adam_update, rprop_update,
+    )
+}  # fmt: skip
+"""Name to reference implementation of every performance name."""

@@ -1,0 +1,47 @@
+"""NumPy as a backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from framework.backend import Backend
+from framework.backend.dtypes import DType
+
+from fw_cpu.kernels import KERNELS
+
+
+class CpuBackend(Backend):
+    """NumPy arrays in main memory."""
+
+    name = "cpu"
+    xp = np
+    synchronous = True
+    writable = True
+    kernels = KERNELS
+    requirements = ("numpy",)
+    install = "pip install numpy"
+
+    def asarray(self, obj: Any, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None) -> Any:
+        """A NumPy array from anything that NumPy or DLPack understands."""
+        if device is not None:
+            self.check_device(device)
+        native = None if dtype is None else self.native(dtype)
+        if not isinstance(obj, np.ndarray | np.generic | list | tuple | int | float | complex) and hasattr(obj, "__dlpack__"):
+            obj = np.from_dlpack(obj)
+        return np.array(obj, dtype=native, copy=copy)
+
+    def to_numpy(self, array: Any) -> Any:
+        """The array itself."""
+        return np.asarray(array)
+
+    def owns(self, array: Any) -> bool:
+        """Whether it is a NumPy array or scalar."""
+        return isinstance(array, np.ndarray | np.generic)
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def copy(self, array: Any) -> Any:
+        """A C-contiguous copy."""
+        return np.array(array, copy=True, order="C")

@@ -1,0 +1,247 @@
+"""Where NumPy, used with care, is faster than the plain composition.
+
+Two-dimensional activations are kept feature-major: the result of `linear` is the transpose of a
+C-contiguous (out, batch) array, which makes its product and those of its gradients the fastest
+that BLAS has. Updates are written in place, in blocks that stay in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from framework.backend.kernels import KERNELS as REFERENCE
+
+Array = Any
+
+
+def linear(x: Array, weight: Array, bias: Array = None) -> Array:
+    """`x @ weight.T + bias`."""
+    if x.ndim != 2:
+        out = np.matmul(x, weight.T)
+        if bias is not None:
+            out += bias
+        return out
+    if len(x) == 1:  # a K = 1 product in the backward pass; here a matrix times a vector
+        out = np.matmul(weight, x[0])
+        if bias is not None:
+            out += bias
+        return out[None]
+    out = np.matmul(weight, x.T)
+    if bias is not None:
+        out += bias[:, None]
+    return out.T
+
+
+def linear_dx(g: Array, weight: Array) -> Array:
+    """`g @ weight`."""
+    if g.ndim != 2:
+        return np.matmul(g, weight)
+    return np.matmul(weight.T, g.T).T
+
+
+def linear_dw(g: Array, x: Array) -> Array:
+    """`g.T @ x` over all rows."""
+    if g.ndim != 2:
+        g = g.reshape(-1, g.shape[-1])
+        x = x.reshape(-1, x.shape[-1])
+    if len(g) == 1:  # an outer product is not a GEMM, but one padded with a row of zeros is a fast one
+        g2 = np.zeros((2, g.shape[1]), g.dtype)
+        x2 = np.zeros((2, x.shape[1]), x.dtype)
+        g2[0] = g[0]
+        x2[0] = x[0]
+        return np.matmul(g2.T, x2)
+    return np.matmul(g.T, x)
+
+
+_ones: dict[tuple[int, Any], Array] = {}
+
+
+def _ones_of(n: int, dtype: Any) -> Array:
+    key = (n, dtype)
+    found = _ones.get(key)
+    if found is None:
+        if len(_ones) > 64:
+            _ones.clear()
+        found = _ones[key] = np.ones(n, dtype)
+    return found
+
+
+def colsum(g: Array) -> Array:
+    """Sum over all axes but the last."""
+    if g.ndim == 2 and g.dtype.kind == "f":
+        return np.matmul(g.T, _ones_of(g.shape[0], g.dtype))
+    return g.sum(axis=tuple(range(g.ndim - 1)))
+
+
+_zeros: dict[tuple[Any, ...], Array] = {}
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0): with an array of zeros, because NumPy does not vectorise the scalar form."""
+    if x.ndim == 0:
+        return np.maximum(x, x.dtype.type(0))
+    key = (x.shape, x.dtype, x.flags.f_contiguous)
+    zeros = _zeros.get(key)
+    if zeros is None:
+        if len(_zeros) > 16:
+            _zeros.clear()
+        zeros = np.zeros(x.shape, x.dtype, order="F" if x.flags.f_contiguous else "C")
+        if zeros.nbytes <= 1 << 22:
+            _zeros[key] = zeros
+    return np.maximum(x, zeros)
+
+
+def relu_grad(g: Array, out: Array) -> Array:
+    """`g` where `out > 0`."""
+    return g * (out > 0)
+
+
+def softmax_cross_entropy(logits: Array, targets: Array, *, reduction: str) -> tuple[Array, Array]:
+    """Loss and probabilities, with as few temporaries as NumPy allows."""
+    if logits.ndim != 2 or logits.dtype.kind != "f" or targets.shape[0] == 0:
+        return _xent_reference(logits, targets, reduction)
+    z = logits.T  # (classes, rows): reductions over the first axis are the fast ones
+    z = z - z.max(axis=0)
+    rows = np.arange(targets.shape[0])
+    picked = z[targets, rows]
+    np.exp(z, out=z)
+    total = z.sum(axis=0)
+    loss = np.log(total)
+    loss -= picked
+    z /= total
+    if reduction == "mean":
+        loss = loss.mean()
+    elif reduction == "sum":
+        loss = loss.sum()
+    return loss, z.T
+
+
+def _xent_reference(logits: Array, targets: Array, reduction: str) -> tuple[Array, Array]:
+    z = logits - logits.max(axis=-1, keepdims=True)
+    e = np.exp(z)
+    total = e.sum(axis=-1, keepdims=True)
+    loss = (np.log(total) - np.take_along_axis(z, targets[..., None], axis=-1))[..., 0]
+    loss = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+    return loss, e / total
+
+
+def xent_grad(probabilities: Array, targets: Array, g: Array) -> Array:
+    """`(probabilities − one_hot(targets)) * g` without the one-hot array."""
+    if probabilities.ndim != 2:
+        classes = np.arange(probabilities.shape[-1])
+        return (probabilities - (targets[..., None] == classes)) * np.asarray(g, probabilities.dtype)
+    out = probabilities.T.copy()
+    out[targets, np.arange(targets.shape[0])] -= 1
+    out *= g if np.ndim(g) == 0 else g.T
+    return out.T
+
+
+def scatter_add(array: Array, key: Any, values: Array) -> Array:
+    """A copy of `array` with `values` added at `key`."""
+    out = array.copy()
+    np.add.at(out, key, values)
+    return out
+
+
+def set_item(array: Array, key: Any, values: Array) -> Array:
+    """A copy of `array` with `values` at `key`."""
+    out = array.copy()
+    out[key] = values
+    return out
+
+
+def get_item(array: Array, key: Any) -> Array:
+    """`array[key]`."""
+    return array[key]
+
+
+def sum_of_squares(x: Array) -> Array:
+    """The sum of x², by BLAS."""
+    flat = x.ravel(order="K")
+    return np.dot(flat, flat)
+
+
+# -- updates, in place -------------------------------------------------------------------------------
+
+
+def _is_flat(*arrays: Array) -> bool:
+    first = arrays[0].flags
+    return (first.c_contiguous or first.f_contiguous) and all(
+        a.flags.c_contiguous == first.c_contiguous and a.flags.f_contiguous == first.f_contiguous for a in arrays[1:]
+    )
+
+
+def sgd_update(
+    p: Array,
+    g: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> tuple[Array, Array | None]:
+    """One step of SGD in place: three passes over memory in the plain momentum case."""
+    if not p.flags.writeable:
+        p = p.copy()
+    if weight_decay:
+        g = g + weight_decay * p
+    if not momentum:
+        p -= lr * g
+        return p, velocity
+    if velocity is None:
+        velocity = np.array(g, copy=True, order="K")
+    else:
+        velocity *= momentum
+        velocity += g if dampening == 0 else (1.0 - dampening) * g
+    if nesterov:
+        p -= lr * (g + momentum * velocity)
+    else:
+        p -= lr * velocity
+    return p, velocity
+
+
+def adam_update(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> tuple[Array, Array, Array]:
+    """One step of Adam in place."""
+    if weight_decay:
+        if decoupled:
+            p *= 1.0 - lr * weight_decay
+        else:
+            g = g + weight_decay * p
+    b1, b2 = betas
+    m *= b1
+    m += (1.0 - b1) * g
+    v *= b2
+    t = g * g
+    t *= 1.0 - b2
+    v += t
+    np.sqrt(v, out=t)
+    t /= (1.0 - b2**step) ** 0.5
+    t += eps
+    np.divide(m, t, out=t)
+    t *= lr / (1.0 - b1**step)
+    p -= t
+    return p, m, v
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (
+        linear, linear_dx, linear_dw, colsum, relu, relu_grad, softmax_cross_entropy, xent_grad,
+        scatter_add, set_item, get_item, sum_of_squares, sgd_update, adam_update,
+    )
+}  # fmt: skip
+assert not {n for n in KERNELS if n not in REFERENCE and n not in ("linear", "relu", "softmax_cross_entropy")}
