@@ -32,52 +32,61 @@ _NAMES = {
     "DataModule": "framework.train",
     "Trainer": "framework.train",
     "bool": "framework.backend.dtypes",
-    **{
-        name: "framework.backend.dtypes"
-        for name in (
+    **dict.fromkeys(
+        (
             "float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64",
             "uint8", "uint16", "uint32", "uint64", "complex64", "complex128",
-        )
-    },
+        ),
+        "framework.backend.dtypes",
+    ),
 }  # fmt: skip
 
 if TYPE_CHECKING:
-    from framework import backend, callbacks, data, errors, loggers, metrics, nn, numpy, optim, random
-    from framework import strategies, testing, train
-    from framework.autodiff import (
-        Tensor,
-        enable_grad,
-        get_default_dtype,
-        grad,
-        jvp,
-        no_grad,
-        set_default_backend,
-        set_default_dtype,
-        tensor,
-        use_backend,
-        value_and_grad,
-        vjp,
-    )
-    from framework.autodiff.gradcheck import gradcheck
-    from framework.backend.dtypes import (
-        bfloat16,
-        bool_ as bool,
-        complex64,
-        complex128,
-        float16,
-        float32,
-        float64,
-        int8,
-        int16,
-        int32,
-        int64,
-        uint8,
-        uint16,
-        uint32,
-        uint64,
-    )
-    from framework.random import seed_everything
-    from framework.train import DataModule, Trainer, TrainModule
+    from framework import backend as backend
+    from framework import callbacks as callbacks
+    from framework import data as data
+    from framework import errors as errors
+    from framework import loggers as loggers
+    from framework import metrics as metrics
+    from framework import nn as nn
+    from framework import numpy as numpy
+    from framework import optim as optim
+    from framework import random as random
+    from framework import strategies as strategies
+    from framework import testing as testing
+    from framework import train as train
+    from framework.autodiff import Tensor as Tensor
+    from framework.autodiff import enable_grad as enable_grad
+    from framework.autodiff import get_default_dtype as get_default_dtype
+    from framework.autodiff import grad as grad
+    from framework.autodiff import jvp as jvp
+    from framework.autodiff import no_grad as no_grad
+    from framework.autodiff import set_default_backend as set_default_backend
+    from framework.autodiff import set_default_dtype as set_default_dtype
+    from framework.autodiff import tensor as tensor
+    from framework.autodiff import use_backend as use_backend
+    from framework.autodiff import value_and_grad as value_and_grad
+    from framework.autodiff import vjp as vjp
+    from framework.autodiff.gradcheck import gradcheck as gradcheck
+    from framework.backend.dtypes import bfloat16 as bfloat16
+    from framework.backend.dtypes import bool_ as bool
+    from framework.backend.dtypes import complex64 as complex64
+    from framework.backend.dtypes import complex128 as complex128
+    from framework.backend.dtypes import float16 as float16
+    from framework.backend.dtypes import float32 as float32
+    from framework.backend.dtypes import float64 as float64
+    from framework.backend.dtypes import int8 as int8
+    from framework.backend.dtypes import int16 as int16
+    from framework.backend.dtypes import int32 as int32
+    from framework.backend.dtypes import int64 as int64
+    from framework.backend.dtypes import uint8 as uint8
+    from framework.backend.dtypes import uint16 as uint16
+    from framework.backend.dtypes import uint32 as uint32
+    from framework.backend.dtypes import uint64 as uint64
+    from framework.random import seed_everything as seed_everything
+    from framework.train import DataModule as DataModule
+    from framework.train import Trainer as Trainer
+    from framework.train import TrainModule as TrainModule
 
 __all__ = [*_MODULES, *_NAMES, "__version__"]
 

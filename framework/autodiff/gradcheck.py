@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from framework.autodiff import tree
+from framework.autodiff.convert import as_tensor, asarray
 from framework.autodiff.namespace import ops
-from framework.autodiff.tensor import Tensor, as_tensor, asarray
+from framework.autodiff.tensor import Tensor
 from framework.autodiff.transforms import jvp, vjp
 from framework.errors import DTypeError, GradientError
 
 
-def gradcheck(
-    fn: Callable[..., Any], inputs: Any, eps: float = 1e-6, atol: float = 1e-7, rtol: float = 1e-5
-) -> bool:
+def gradcheck(fn: Callable[..., Any], inputs: Any, eps: float = 1e-6, atol: float = 1e-7, rtol: float = 1e-5) -> bool:
     """Compare the reverse and the forward derivative of `fn` at `inputs` with central differences.
 
     Every element of every input is moved, so inputs should be small. The error allowed for an element
@@ -93,11 +92,11 @@ def _differences(fn: Callable[..., list[Tensor]], points: list[Tensor], k: int, 
 def _unit(x: Tensor, position: int) -> Tensor:
     values = [0.0] * x.size
     values[position] = 1.0
-    return ops.reshape(asarray(values, dtype=x.dtype, device=x.device), x.shape)  # type: ignore[no-any-return]
+    return ops.reshape(asarray(values, dtype=x.dtype, device=x.device), x.shape)
 
 
 def _flat(x: Tensor) -> list[float]:
-    return ops.reshape(x.detach(), (x.size,)).tolist()  # type: ignore[no-any-return]
+    return ops.reshape(x.detach(), (x.size,)).tolist()
 
 
 def _compare(

@@ -55,7 +55,7 @@ class LeveledTensor(Tensor):
     @property
     def dtype(self) -> DType:
         """The backend-neutral dtype."""
-        return self._data.dtype  # type: ignore[no-any-return]
+        return self._data.dtype
 
     @property
     def native_dtype(self) -> Any:
@@ -65,16 +65,11 @@ class LeveledTensor(Tensor):
     @property
     def device(self) -> str:
         """The device that the array is on."""
-        return self._data.device  # type: ignore[no-any-return]
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether a derivative with respect to this Tensor is being taken."""
-        return True
+        return self._data.device
 
     def detach(self) -> Tensor:
         """The same values as a constant of every transform but `vmap`."""
-        return ops.stop_gradient(self)  # type: ignore[no-any-return]
+        return ops.stop_gradient(self)
 
     def _read(self) -> Any:
         if self._level.is_batch:
@@ -125,7 +120,9 @@ class Level:
     def process(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
         """Apply a primitive to inputs of which this is the innermost level."""
         if not self.open:
-            raise GradientError(f"a Tensor left its {type(self).__name__.lower()} transform; return it from the function")
+            raise GradientError(
+                f"a Tensor left its {type(self).__name__.lower()} transform; return it from the function"
+            )
         return self.apply(p, inputs, params)
 
     def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
@@ -139,13 +136,13 @@ class Dual(Level):
     def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
         """The value, and the tangent by the primitive's jvp."""
         primals = [self.lower(x) for x in inputs]
-        tangents = tuple([x._extra if isinstance(x, Tensor) and x._level is self else None for x in inputs])
+        tangents = tuple([x._extra if isinstance(x, LeveledTensor) and x._level is self else None for x in inputs])
         out = p.apply(*primals, **params)
         if p.jvp is None:
-            return out  # type: ignore[no-any-return]
+            return out
         tangent = p.jvp(ops, tangents, out, *primals, **params)
         if tangent is None:
-            return out  # type: ignore[no-any-return]
+            return out
         if tangent.shape != out.shape:
             tangent = ops.broadcast_to(tangent, out.shape)
         if tangent.dtype is not out.dtype:
@@ -179,7 +176,7 @@ class Tape(Level):
         parents = tuple([x._node if isinstance(x, Tensor) and x._level is self else None for x in inputs])
         mask = tuple([node is not None for node in parents])
         if p.vjp is None or True not in mask or not grad_enabled.get():
-            return out  # type: ignore[no-any-return]
+            return out
         keep_out, *keep_in = p.kept(mask)
         saved = (out if keep_out else None, None, *[a if k else None for a, k in zip(raw, keep_in)])
         return LeveledTensor(out, self, node=Node(p, parents, saved, params, out, ops))

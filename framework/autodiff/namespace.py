@@ -60,7 +60,7 @@ class RawNamespace:
 def namespace_of(backend: Backend) -> RawNamespace:
     """The raw namespace of a backend, one per backend instance."""
     try:
-        return backend.__dict__["_namespace"]  # type: ignore[no-any-return]
+        return backend.__dict__["_namespace"]
     except KeyError:
         namespace = backend.__dict__["_namespace"] = RawNamespace(backend)
         return namespace

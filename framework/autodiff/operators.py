@@ -112,13 +112,14 @@ class Operators:
     def __ge__(self, other: Any) -> T:
         return ops.greater_equal(self, other)
 
-    def __eq__(self, other: Any) -> T:  # type: ignore[override]
+    def __eq__(self, other: Any) -> T:
         return ops.equal(self, other)
 
-    def __ne__(self, other: Any) -> T:  # type: ignore[override]
+    def __ne__(self, other: Any) -> T:
         return ops.not_equal(self, other)
 
-    __hash__ = None  # type: ignore[assignment]  # Tensor defines it by identity
+    def __hash__(self) -> int:
+        return id(self)
 
     # -- in place: the Tensor is rebound to a new array -------------------------------------------
 

@@ -18,12 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from framework.autodiff.convert import as_tensor
 from framework.autodiff.modes import get_default_dtype, grad_enabled
 from framework.autodiff.namespace import PRIMITIVES, ops
 from framework.autodiff.tape import Node
-from framework.autodiff.tensor import Tensor, as_tensor
+from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
-from framework.errors import BackendError, ShapeError
+from framework.errors import BackendError
 
 Rule = Callable[..., Any]
 Needs = tuple[Any, ...]
@@ -131,6 +132,11 @@ def expose(name: str, fn: Rule) -> Rule:
     return fn
 
 
+def pass_through(ops: Any, n: int, is_batched: tuple[bool, ...], inputs: tuple[Any, ...], params: Any, fn: Rule) -> Any:
+    """Batching of an operation on the last axes of one input: call it again."""
+    return fn(*inputs, **params)
+
+
 # -- applying ----------------------------------------------------------------------------------
 # One closure per arity: the generic one costs three times as much as the operation on small arrays.
 
@@ -144,7 +150,7 @@ def _unary(p: Primitive) -> Callable[..., Tensor]:
         if not isinstance(x, Tensor):
             x = as_tensor(x)
         if x._level is not None:
-            return x._level.process(p, (x,), params)  # type: ignore[no-any-return]
+            return x._level.process(p, (x,), params)
         data = x._data
         ns = x._ns
         out = getattr(ns, name)(data, **params)
@@ -170,7 +176,7 @@ def _binary(p: Primitive) -> Callable[..., Tensor]:
         if not isinstance(y, Tensor):
             return _with_scalar(p, x, y, False, params)
         if x._level is not None or y._level is not None:
-            return _highest((x, y)).process(p, (x, y), params)  # type: ignore[no-any-return]
+            return _highest((x, y)).process(p, (x, y), params)
         ns = x._ns
         a = x._data
         b = y._data
@@ -195,9 +201,7 @@ def _with_scalar(p: Primitive, x: Tensor, scalar: Any, on_left: bool, params: di
     """A binary operation of a Tensor and something that is not one: a weak scalar, or an array."""
     if isinstance(scalar, float | int | complex):  # a NumPy float64 is a float, and as weak
         if scalar.__class__ not in (float, int, bool, complex):
-            scalar = complex(scalar) if isinstance(scalar, complex) and not isinstance(scalar, float) else (
-                int(scalar) if isinstance(scalar, int) else float(scalar)
-            )  # fmt: skip
+            scalar = _python_scalar(scalar)
         target = dt.promote_scalar(x.dtype, scalar, get_default_dtype())
         if x.dtype is not target:
             x = ops.astype(x, target)
@@ -219,11 +223,18 @@ def _with_scalar(p: Primitive, x: Tensor, scalar: Any, on_left: bool, params: di
         scalar = as_tensor(scalar, x)
     other = as_tensor(scalar, x)
     apply = getattr(ops, p.name)
-    return apply(other, x, **params) if on_left else apply(x, other, **params)  # type: ignore[no-any-return]
+    return apply(other, x, **params) if on_left else apply(x, other, **params)
 
 
-_SCALARS_OK = frozenset({"add", "subtract", "multiply", "divide", "pow", "maximum", "minimum", "greater", "greater_equal",
-                         "less", "less_equal", "equal", "not_equal", "floor_divide", "remainder"})  # fmt: skip
+def _python_scalar(scalar: Any) -> Any:
+    kind = float if isinstance(scalar, float) else int if isinstance(scalar, int) else complex
+    return kind(scalar)
+
+
+_SCALARS_OK = frozenset(
+    ("add", "subtract", "multiply", "divide", "pow", "maximum", "minimum", "floor_divide", "remainder",
+     "greater", "greater_equal", "less", "less_equal", "equal", "not_equal")
+)  # fmt: skip
 
 
 def _takes_scalars(p: Primitive) -> bool:
@@ -243,9 +254,11 @@ def _nary(p: Primitive) -> Callable[..., Tensor]:
                 if x._level is not None:
                     level = _highest(inputs)
                     break
-        tensors = tuple([x if isinstance(x, Tensor) or x is None else as_tensor(x, like) for x in inputs])
+        tensors: tuple[Any, ...] = tuple(
+            [x if isinstance(x, Tensor) or x is None else as_tensor(x, like) for x in inputs]
+        )
         if level is not None:
-            return level.process(p, tensors, params)  # type: ignore[no-any-return]
+            return level.process(p, tensors, params)
         ns = tensors[0]._ns
         for x in tensors:
             if x is not None and x._ns is not ns:
@@ -315,103 +328,3 @@ def _all_promoted(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if x is not None:
             target = dt.promote(target, x.dtype)
     return tuple([x if x is None or x.dtype is target else ops.astype(x, target) for x in tensors])
-
-
-# -- the kinds of declaration ------------------------------------------------------------------
-
-
-def pass_through(ops: Any, n: int, is_batched: tuple[bool, ...], inputs: tuple[Any, ...], params: Any, fn: Rule) -> Any:
-    """Batching of an operation on the last axes of one input: call it again."""
-    return fn(*inputs, **params)
-
-
-def align_ranks(ops: Any, n: int, is_batched: tuple[bool, ...], inputs: tuple[Any, ...], params: Any, fn: Rule) -> Any:
-    """Batching of an element-by-element operation: batched inputs get the rank of the others plus one."""
-    rank = max((x.ndim - 1 if b else x.ndim) for x, b in zip(inputs, is_batched) if isinstance(x, Tensor))
-    aligned = [
-        ops.reshape(x, (x.shape[0],) + (1,) * (rank + 1 - x.ndim) + x.shape[1:])
-        if b and isinstance(x, Tensor) and x.ndim < rank + 1
-        else x
-        for x, b in zip(inputs, is_batched)
-    ]
-    return fn(*aligned, **params)
-
-
-def elementwise(
-    name: str,
-    *partials: Rule | None,
-    forward: Rule | None = None,
-    keep: Sequence[Sequence[int]] = (),
-    keep_out: Sequence[int] = (),
-) -> Rule:
-    """Declare an element-by-element operation by its partial derivatives.
-
-    Each partial is a function `(ns, t, out, *inputs)`: the derivative with respect to that input
-    times `t`. As the Jacobian is diagonal it serves as vjp and jvp alike; None means zero everywhere.
-    """
-    arity = len(partials)
-
-    def vjp(ns: Any, g: Any, needs: Needs, out: Any, residual: Any, *inputs: Any, **params: Any) -> tuple[Any, ...]:
-        return tuple(
-            [
-                f(ns, g, out, *inputs, **params) if need is not None and f is not None else None
-                for f, need in zip(partials, needs)
-            ]
-        )
-
-    def vjp1(ns: Any, g: Any, needs: Needs, out: Any, residual: Any, x: Any, **params: Any) -> tuple[Any, ...]:
-        return (partials[0](ns, g, out, x, **params),)  # type: ignore[misc]
-
-    def jvp(ns: Any, tangents: tuple[Any, ...], out: Any, *inputs: Any, **params: Any) -> Any:
-        total = None
-        for f, t in zip(partials, tangents):
-            if t is not None and f is not None:
-                term = f(ns, t, out, *inputs, **params)
-                total = term if total is None else total + term
-        return total
-
-    differentiable = any(f is not None for f in partials)
-    apply = primitive(
-        name,
-        arity=arity,
-        forward=forward,
-        vjp=(vjp1 if arity == 1 else vjp) if differentiable else None,
-        jvp=jvp if differentiable else None,
-        batch=align_ranks,
-        keep=keep,
-        keep_out=keep_out,
-        promotes=arity > 1,
-    )
-    return expose(name, apply)
-
-
-def linear_map(
-    name: str, transpose: Rule, *, forward: Rule | None = None, batch: Rule | None = None
-) -> Callable[..., Tensor]:
-    """Declare a linear operation on one input by its transpose `(ns, g, shape, **params)`; shape is the input's."""
-
-    def vjp(ns: Any, g: Any, needs: Needs, out: Any, residual: Any, x: Any, **params: Any) -> tuple[Any, ...]:
-        return (transpose(ns, g, needs[0].shape, **params),)
-
-    def jvp(ns: Any, tangents: tuple[Any, ...], out: Any, x: Any, **params: Any) -> Any:
-        return getattr(ns, name)(tangents[0], **params)
-
-    return primitive(name, arity=1, forward=forward, vjp=vjp, jvp=jvp, batch=batch)
-
-
-def negative_axis(axis: int, ndim: int) -> int:
-    """The axis as a negative number.
-
-    Raises:
-        ShapeError: there is no such axis.
-    """
-    if not -ndim <= axis < ndim:
-        raise ShapeError(f"axis {axis} of an array with {ndim} axes; it must be from {-ndim} to {ndim - 1}")
-    return axis if axis < 0 else axis - ndim
-
-
-def negative_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
-    """One axis, several, or all (None) as negative numbers."""
-    if axis is None:
-        return tuple(range(-ndim, 0))
-    return tuple(negative_axis(a, ndim) for a in ((axis,) if isinstance(axis, int) else axis))

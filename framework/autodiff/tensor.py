@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from framework.autodiff import tape
-from framework.autodiff.modes import default_backend, get_default_dtype, grad_enabled
-from framework.autodiff.namespace import RawNamespace, namespace_of, ops
+from framework.autodiff.modes import default_backend, grad_enabled
+from framework.autodiff.namespace import RawNamespace, ops
 from framework.autodiff.operators import Operators
 from framework.autodiff.tape import Node
-from framework.backend import Backend, registry
-from framework.backend import dtypes as dt
+from framework.backend import Backend
 from framework.backend.dtypes import DTYPES, DType
-from framework.errors import BackendError, DTypeError, GradientError, ShapeError
+from framework.errors import DTypeError, GradientError, ShapeError
 
 Array = Any
 
@@ -91,12 +90,12 @@ class Tensor(Operators):
         """The transpose of a matrix."""
         if self.ndim != 2:
             raise ShapeError(f"T is for matrices, got shape {self.shape}; use .mT or .permute")
-        return ops.matrix_transpose(self)  # type: ignore[no-any-return]
+        return ops.matrix_transpose(self)
 
     @property
     def mT(self) -> Tensor:  # noqa: N802 - the standard's name
         """The transpose of the last two axes."""
-        return ops.matrix_transpose(self)  # type: ignore[no-any-return]
+        return ops.matrix_transpose(self)
 
     # -- gradients ------------------------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class Tensor(Operators):
             return
         if self._node is None:
             raise GradientError("only a Tensor with requires_grad=True has a gradient")
-        value = value if isinstance(value, Tensor) else tensor(value, dtype=self.dtype, backend=self.backend.name)
+        value = value if isinstance(value, Tensor) else ops.tensor(value, dtype=self.dtype, backend=self.backend)
         if value.shape != self.shape:
             raise ShapeError(f"a gradient has its Tensor's shape {self.shape}, got {value.shape}")
         self._node.grad = value if value.requires_grad else value._data
@@ -269,9 +268,6 @@ class Tensor(Operators):
     def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))
 
-    def __hash__(self) -> int:
-        return id(self)
-
     def __dlpack__(self, **kwargs: Any) -> Any:
         if self._node is not None:
             raise GradientError("this Tensor requires a gradient, which DLPack would lose; use .detach()")
@@ -284,7 +280,7 @@ class Tensor(Operators):
         text = str(self._ns.backend.to_numpy(self._data).__repr__())
         body = text[text.index("(") + 1 : -1] if "(" in text else text
         body = body.rpartition(", dtype=")[0] or body
-        where = "" if self.backend.name == "cpu" else f", device={self.device!r}"  # noqa: FW - the default one
+        where = "" if self.backend is default_backend() else f", device={self.device!r}"
         grad = ", requires_grad=True" if self._node is not None else ""
         return f"tensor({body}, dtype={self.dtype.name}{where}{grad})"
 
@@ -295,7 +291,7 @@ class Tensor(Operators):
 
     def clone(self) -> Tensor:
         """A copy that gradients flow through."""
-        return ops.clone(self)  # type: ignore[no-any-return]
+        return ops.clone(self)
 
     def to(self, target: Any = None, *, dtype: Any = None, device: str | None = None) -> Tensor:
         """On another backend or device, or of another dtype: `t.to("cuda")`, `t.to("float64")`.
@@ -325,7 +321,7 @@ class Tensor(Operators):
             ShapeError: the shapes differ.
         """
         if not isinstance(value, Tensor):
-            value = tensor(value, backend=self.backend.name)
+            value = ops.tensor(value, backend=self.backend)
         if value.shape != self.shape:
             raise ShapeError(f"cannot set a Tensor of shape {self.shape} to values of shape {value.shape}")
         array = value.to(device=self.device, dtype=self.dtype)._data
@@ -333,13 +329,13 @@ class Tensor(Operators):
 
     def copy_(self, value: Any) -> Tensor:
         """Set the values and return this Tensor; see `assign`."""
-        _check_inplace(self)
-        self.assign(ops.broadcast_to(as_tensor(value, self), self.shape))
+        check_inplace(self)
+        self.assign(ops.broadcast_to(ops.as_tensor(value, self), self.shape))
         return self
 
     def fill_(self, value: float) -> Tensor:
         """Set every element to `value` and return this Tensor."""
-        _check_inplace(self)
+        check_inplace(self)
         self.assign(ops.full_like(self.detach(), value))
         return self
 
@@ -365,7 +361,7 @@ class Tensor(Operators):
 
 
 def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) -> Tensor:
-    made = tensor(array, device=device, requires_grad=requires_grad)
+    made = ops.tensor(array, device=device, requires_grad=requires_grad)
     made.__class__ = cls
     return made
 
@@ -374,145 +370,14 @@ _UFUNC_NAMES = {"true_divide": "divide", "power": "pow", "absolute": "abs", "arc
                 "arccos": "acos", "invert": "bitwise_invert"}  # fmt: skip
 
 
-def _check_inplace(t: Tensor) -> None:
+def check_inplace(t: Tensor) -> None:
+    """Refuse an in-place write that the tape would not see.
+
+    Raises:
+        GradientError: `t` is a leaf that requires a gradient, and operations are recorded.
+    """
     if t._node is not None and t._node.prim is None and grad_enabled.get():
         raise GradientError(
             "a leaf that requires a gradient is written in place while operations are recorded; "
             "write inside `with fw.no_grad():`"
         )
-
-
-def rebind(t: Tensor, result: Tensor) -> Tensor:
-    """What an in-place operator does: `t` becomes `result`; a leaf stays the same leaf.
-
-    Raises:
-        GradientError: `t` is a leaf that requires a gradient, and operations are recorded.
-        ShapeError: the result has another shape.
-    """
-    _check_inplace(t)
-    if result.shape != t.shape:
-        raise ShapeError(f"an in-place operation gave shape {result.shape} for a Tensor of shape {t.shape}")
-    is_leaf = t._node is not None and t._node.prim is None
-    if result.dtype != t.dtype:
-        result = ops.astype(result, t.dtype)
-    t._data = result._data
-    if not is_leaf:
-        t._node = result._node
-    return t
-
-
-# -- making Tensors ----------------------------------------------------------------------------
-
-
-def resolve_backend(backend: Any = None, device: str | None = None) -> Backend:
-    """The backend that arguments `backend` and `device` mean; the default one for neither."""
-    if backend is not None:
-        found = backend if isinstance(backend, Backend) else registry.get(backend)
-        if device is not None and device.partition(":")[0] != found.name:
-            raise BackendError(f"backend={found.name!r} and device={device!r} contradict each other")
-        return found
-    return registry.get(device.partition(":")[0]) if device is not None else default_backend()
-
-
-def tensor(
-    data: Any,
-    *,
-    dtype: DType | str | None = None,
-    backend: Any = None,
-    device: str | None = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """A Tensor with a copy of `data`: nested lists, a number, a NumPy array, a Tensor, anything with DLPack.
-
-    Python floats get the default dtype; arrays keep theirs.
-
-    Raises:
-        DTypeError: `requires_grad` with a dtype that is not floating point.
-        BackendError: no such backend or device.
-
-    Examples:
-        >>> import framework as fw
-        >>> fw.tensor([[1.0, 2.0]]).shape
-        (1, 2)
-        >>> fw.tensor([1, 2]).dtype
-        fw.int64
-    """
-    made = asarray(data, dtype=dtype, backend=backend, device=device, copy=True)
-    if requires_grad:
-        made.requires_grad = True
-    return made
-
-
-def asarray(
-    data: Any,
-    *,
-    dtype: DType | str | None = None,
-    backend: Any = None,
-    device: str | None = None,
-    copy: bool | None = None,
-) -> Tensor:
-    """A Tensor of `data` without history; shares memory with it where it can, unless `copy`."""
-    if isinstance(data, Tensor):
-        if backend is None and device is None:
-            device = data.device
-        source = data._ns.backend
-        target = resolve_backend(backend, device)
-        data = data._data if target is source else source.to_numpy(data._data)
-    else:
-        target = resolve_backend(backend, device)
-        if isinstance(data, list | tuple):
-            data = _plain(data)
-    own = dt.dtype(dtype) if dtype is not None else _python_dtype(data)
-    where = device if device is not None and ":" in device else None
-    array = target.asarray(data, dtype=own, device=where, copy=copy)
-    return Tensor(array, None, namespace_of(target))
-
-
-def _plain(data: Any) -> Any:
-    """Nested sequences with Tensors replaced by their values."""
-    if isinstance(data, Tensor):
-        return data.detach().numpy().tolist()
-    if isinstance(data, list | tuple):
-        return [_plain(item) for item in data]
-    return data
-
-
-def _python_dtype(data: Any) -> DType | None:
-    """The dtype of plain Python data; None for arrays, which know their own."""
-    if hasattr(data, "dtype"):
-        return None
-    kinds: set[str] = set()
-    stack = [data]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list | tuple):
-            stack.extend(item)
-        elif hasattr(item, "dtype"):  # a NumPy scalar or array among them: let the library decide
-            kinds.add("float" if "float" in str(item.dtype) else "library")
-        else:
-            kinds.add(type(item).__name__)
-    if "complex" in kinds:
-        return dt.promote(get_default_dtype(), dt.complex64)
-    if "library" in kinds:
-        return None
-    if kinds == {"bool"}:
-        return dt.bool_
-    if kinds and kinds <= {"int", "bool"}:
-        return dt.int64
-    return get_default_dtype() if kinds <= {"int", "bool", "float"} else None
-
-
-def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
-    """`x` as a Tensor, on the backend and device of `like` or on the default one; shares memory."""
-    if isinstance(x, Tensor):
-        return x
-    if like is not None:
-        ns = like._ns
-        if type(x) in (bool, int, float, complex):
-            d = dt.promote_scalar(like.dtype, x, get_default_dtype())
-            return Tensor(ns.backend.asarray(x, dtype=d, device=like.device), None, ns)
-        if ns.backend.owns(x):
-            return Tensor(x, None, ns)
-        return asarray(x, device=like.device)
-    backend = default_backend()
-    return Tensor(x, None, namespace_of(backend)) if backend.owns(x) else asarray(x)

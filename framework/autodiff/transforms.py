@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from framework.autodiff import tape, tree
+from framework.autodiff.convert import as_tensor
 from framework.autodiff.levels import Batch, Dual, LeveledTensor, Tape, active
 from framework.autodiff.modes import enable_grad, grad_enabled
 from framework.autodiff.namespace import PRIMITIVES, ops
 from framework.autodiff.primitive import primitive, public
 from framework.autodiff.tape import Node
-from framework.autodiff.tensor import Tensor, as_tensor
+from framework.autodiff.tensor import Tensor
 from framework.errors import DTypeError, GradientError, ShapeError
 
 
@@ -27,11 +28,11 @@ def _seed(y: Tensor, gradient: Any) -> Tensor:
                 f"backward from a Tensor of shape {y.shape} needs the gradient that starts there: "
                 "pass backward(gradient), or reduce to one element first, with .sum() or .mean()"
             )
-        return ops.ones_like(y.detach())  # type: ignore[no-any-return]
+        return ops.ones_like(y.detach())
     gradient = as_tensor(gradient, y)
     if gradient.shape != y.shape:
         raise ShapeError(f"the gradient of a Tensor of shape {y.shape} has that shape, got {gradient.shape}")
-    return gradient if gradient.dtype is y.dtype else ops.astype(gradient, y.dtype)  # type: ignore[no-any-return]
+    return gradient if gradient.dtype is y.dtype else ops.astype(gradient, y.dtype)
 
 
 @public
@@ -102,11 +103,9 @@ class _Pullback:
     def pull(self, outputs: list[Tensor], seeds: list[Tensor], retain: bool) -> list[Tensor]:
         nodes = [a._node for a in self.aliases]
         if self.level is not None:
-            roots = [
-                (y._node, s) for y, s in zip(outputs, seeds) if y._level is self.level and y._node is not None
-            ]
+            roots = [(y._node, s) for y, s in zip(outputs, seeds) if y._level is self.level and y._node is not None]
             found = tape.backward(roots, retain=True, only=nodes)  # type: ignore[arg-type]
-            return [found.get(n) if n in found else ops.zeros_like(a._data) for n, a in zip(nodes, self.aliases)]  # type: ignore[misc,arg-type]
+            return [found[n] if n in found else ops.zeros_like(a._data) for n, a in zip(nodes, self.aliases)]
         roots = [(y._node, s) for y, s in zip(outputs, seeds) if y._node is not None]
         on_tensors = self._needs_graph(roots)
         if on_tensors:
@@ -157,7 +156,7 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
     def pull(cotangent: Any) -> tuple[Any, ...]:
         seeds, _ = tree.flatten(cotangent)
         seeds = [_seed(y, s) for y, s in zip(outputs, seeds)]
-        return tree.unflatten(structure, pullback.pull(outputs, seeds, retain=True))  # type: ignore[no-any-return]
+        return tree.unflatten(structure, pullback.pull(outputs, seeds, retain=True))
 
     return tree.unflatten(out_structure, [_result(pullback, y) for y in outputs]), pull
 
@@ -176,7 +175,7 @@ def _call(pullback: _Pullback, fn: Any, args: Any, kwargs: Any) -> tuple[list[Te
 def _result(pullback: _Pullback, y: Tensor) -> Tensor:
     """An output as the caller sees it: without this call's tape unless something outside is tracked."""
     if pullback.level is not None:
-        return pullback.level.lower(y)  # type: ignore[no-any-return]
+        return pullback.level.lower(y)
     if y._node is None:
         return y
     if not pullback._needs_graph([(y._node, y.detach())]):
@@ -210,7 +209,9 @@ def value_and_grad(
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         for n in numbers:
             if not -len(args) <= n < len(args):
-                raise GradientError(f"argnums={argnums}, but the function was called with {len(args)} positional arguments")
+                raise GradientError(
+                    f"argnums={argnums}, but the function was called with {len(args)} positional arguments"
+                )
         leaves, structure = tree.flatten([args[n] for n in numbers])
         pullback = _Pullback([_check_differentiable(x, "grad") for x in leaves])
         full = list(args)
@@ -227,8 +228,12 @@ def value_and_grad(
 
         (y,), _ = _call(pullback, run, full, kwargs)
         if y.size != 1:
-            raise GradientError(f"grad is for functions of one element, this one returned shape {y.shape}; use jacobian or vjp")
-        grads = tree.unflatten(structure, pullback.pull([y], [ops.ones_like(_result(pullback, y).detach())], retain=False))
+            raise GradientError(
+                f"grad is for functions of one element, this one returned shape {y.shape}; use jacobian or vjp"
+            )
+        grads = tree.unflatten(
+            structure, pullback.pull([y], [ops.ones_like(_result(pullback, y).detach())], retain=False)
+        )
         value = _result(pullback, y)
         return (value if not has_aux else (value, aux[0])), grads[0] if single else tuple(grads)
 
@@ -273,7 +278,8 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     directions, _ = tree.flatten(tuple(tangents))
     if len(leaves) != len(directions):
         raise GradientError(f"jvp of {len(leaves)} arrays needs as many tangents, got {len(directions)}")
-    with Dual() as level:
+    level = Dual()
+    with level:
         duals = []
         for x, t in zip(leaves, directions):
             x = _check_differentiable(x, "jvp")
@@ -281,7 +287,7 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
         out, out_structure = tree.flatten(fn(*tree.unflatten(structure, duals)))
         out = [as_tensor(y) for y in out]
     values = [level.lower(y) for y in out]
-    derivatives = [y._extra if y._level is level else ops.zeros_like(y.detach()) for y in out]  # type: ignore[attr-defined]
+    derivatives = [y._extra if y._level is level else ops.zeros_like(y.detach()) for y in out]
     return tree.unflatten(out_structure, values), tree.unflatten(out_structure, derivatives)
 
 
@@ -300,7 +306,7 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callabl
     def wrapped(*args: Any) -> Any:
         axes = in_axes if isinstance(in_axes, tuple | list) else (in_axes,) * len(args)
         flat: list[tuple[Any, Any, int | None]] = []
-        sizes = set()
+        sizes: set[int] = set()
         for arg, axis in zip(args, axes):
             leaves, structure = tree.flatten(arg)
             tensors = [as_tensor(x) for x in leaves] if axis is not None else leaves
@@ -309,7 +315,8 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callabl
             flat.append((tensors, structure, axis))
         if len(sizes) != 1:
             raise ShapeError(f"vmap needs one batch size over all mapped arguments, got {sorted(sizes) or 'none'}")
-        with Batch(sizes.pop()) as level:
+        level = Batch(sizes.pop())
+        with level:
             full = [
                 tree.unflatten(
                     structure,

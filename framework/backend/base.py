@@ -45,7 +45,9 @@ class Backend(ABC):
     # -- required -------------------------------------------------------------------------------
 
     @abstractmethod
-    def asarray(self, obj: Any, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None) -> Any:
+    def asarray(
+        self, obj: Any, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None
+    ) -> Any:
         """An array of this backend from nested lists, a Python scalar, a NumPy array or an own array.
 
         `copy=True` always copies, `False` never does (and raises where it must), `None` where needed.
@@ -93,7 +95,7 @@ class Backend(ABC):
         own = array.dtype
         table = self.__dict__.setdefault("_dtype_table", {})
         try:
-            return table[own]  # type: ignore[no-any-return]
+            return table[own]
         except KeyError:
             for d in self.dtypes:
                 if own == getattr(self.xp, d.name):

@@ -161,7 +161,8 @@ def _choose(name: str) -> EntryPoint:
             )
         return owners[BUNDLED]
     raise BackendError(
-        f"backend {name!r} is claimed by {' and '.join(sorted(owners))}; settle it with `plugins: {{{name}: DISTRIBUTION}}`"
+        f"backend {name!r} is claimed by {' and '.join(sorted(owners))}; "
+        f"settle it with `plugins: {{{name}: DISTRIBUTION}}`"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any as _Any
 
 from framework.autodiff import ops as _ops
 from framework.backend.dtypes import bfloat16 as bfloat16
-from framework.backend.dtypes import bool_ as bool  # noqa: A001
+from framework.backend.dtypes import bool_ as bool  # noqa: F401
 from framework.backend.dtypes import complex64 as complex64
 from framework.backend.dtypes import complex128 as complex128
 from framework.backend.dtypes import float16 as float16
@@ -37,7 +37,8 @@ nan = _math.nan
 pi = _math.pi
 newaxis = None
 
-_FUNCTIONS = """
+_FUNCTIONS = tuple(
+    """
     abs acos acosh add all any arange argmax argmin asarray asin asinh astype atan atan2 atanh
     bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor broadcast_to
     ceil clip concat cos cosh cumulative_sum divide equal erf exp expand_dims expm1 eye flip floor
@@ -47,7 +48,8 @@ _FUNCTIONS = """
     not_equal ones ones_like permute_dims positive pow prod ravel reciprocal relu remainder reshape round
     scatter_add sigmoid sign signbit sin sinh softmax log_softmax sqrt square squeeze stack std subtract sum
     swapaxes take take_along_axis tan tanh to_device tril triu trunc var where zeros zeros_like
-""".split()
+    """.split()  # noqa: SIM905 - a table, not code
+)
 
 _ALIASES = {"array": "asarray", "absolute": "abs", "concatenate": "concat", "power": "pow", "mod": "remainder",
             "cumsum": "cumulative_sum", "transpose": "permute_dims", "true_divide": "divide", "arctan": "atan",

@@ -12,7 +12,7 @@ from typing import Any
 
 from framework.autodiff import Tensor, get_default_dtype
 from framework.autodiff import tensor as _tensor
-from framework.autodiff.tensor import resolve_backend as _resolve_backend
+from framework.autodiff.convert import resolve_backend as _resolve_backend
 from framework.backend import dtypes as _dt
 from framework.backend import host as _host
 from framework.errors import ConfigError

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from framework.autodiff import tensor as T
+from framework.autodiff import convert
+from framework.autodiff.convert import as_tensor
 from framework.autodiff.modes import get_default_dtype, grad_enabled
 from framework.autodiff.namespace import PRIMITIVES, namespace_of, ops
-from framework.autodiff.primitive import expose, primitive, public
+from framework.autodiff.primitive import primitive, public
 from framework.autodiff.tape import Node
-from framework.autodiff.tensor import Tensor, as_tensor
+from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
 from framework.backend import registry
 
-expose("asarray", T.asarray)
-expose("rebind", T.rebind)
-expose("get_default_dtype", get_default_dtype)
-
 
 def _make(name: str, *args: Any, dtype: Any, device: str | None, backend: Any, **kwargs: Any) -> Tensor:
-    target = T.resolve_backend(backend, device)
+    target = convert.resolve_backend(backend, device)
     if isinstance(dtype, dt.DType | str):
         dtype = target.native(dtype)
     made = getattr(target.xp, name)(*args, dtype=dtype, **kwargs)
@@ -51,7 +48,7 @@ def full(
 ) -> Tensor:
     """One value everywhere; its dtype follows the value where none is given."""
     if dtype is None:
-        dtype = T._python_dtype(fill_value)
+        dtype = convert.python_dtype(fill_value)
     return _make("full", _shape(shape), fill_value, dtype=dtype, device=device, backend=backend)
 
 
@@ -110,19 +107,19 @@ def eye(
 def tril(x: Any, /, *, k: int = 0) -> Tensor:
     """The lower triangle of matrices; zeros above the k-th diagonal."""
     x = as_tensor(x)
-    return ops.where(_below(x, k), x, 0)  # type: ignore[no-any-return]
+    return ops.where(_below(x, k), x, 0)
 
 
 @public
 def triu(x: Any, /, *, k: int = 0) -> Tensor:
     """The upper triangle of matrices; zeros below the k-th diagonal."""
     x = as_tensor(x)
-    return ops.where(_below(x, k - 1), 0, x)  # type: ignore[no-any-return]
+    return ops.where(_below(x, k - 1), 0, x)
 
 
 def _below(x: Tensor, k: int) -> Tensor:
     rows = ops.reshape(arange(x.shape[-2], device=x.device), (-1, 1))
-    return arange(x.shape[-1], device=x.device) <= rows + k  # type: ignore[no-any-return]
+    return arange(x.shape[-1], device=x.device) <= rows + k
 
 
 # -- moves ---------------------------------------------------------------------------------------
@@ -151,7 +148,7 @@ def _to_device_jvp(ns: Any, tangents: Any, out: Any, x: Any, *, device: str, bac
 def _apply_to_device(x: Tensor, *, device: str, back: str) -> Tensor:
     """Applied by hand, because input and output are of different namespaces."""
     if x._level is not None:
-        return x._level.process(_move, (x,), {"device": device, "back": back})  # type: ignore[no-any-return]
+        return x._level.process(_move, (x,), {"device": device, "back": back})
     moved = _transfer(x, device)
     if x._node is not None and grad_enabled.get():
         params = {"device": device, "back": back}

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from framework.autodiff.primitive import elementwise, primitive, public
-from framework.autodiff.tensor import Tensor, as_tensor
+from framework.autodiff.convert import as_tensor
+from framework.autodiff.kinds import elementwise
+from framework.autodiff.primitive import primitive, public
+from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
 
 X = ((0,),)  # the only input is needed for its own gradient
@@ -43,7 +45,7 @@ def _pow_base(ns: Any, t: Any, out: Any, x: Any, y: Any) -> Any:
 def _pow_exponent(ns: Any, t: Any, out: Any, x: Any, y: Any) -> Any:
     """out · log x, and 0 where x is 0."""
     if isinstance(x, int | float | complex):
-        return t * (out * math.log(x)) if x != 0 else t * 0
+        return t * (out * ns.log(ns.full_like(out, x))) if x != 0 else t * 0
     zero = x == 0
     return t * (out * ns.where(zero, ns.zeros_like(x), ns.log(ns.where(zero, ns.ones_like(x), x))))
 
@@ -155,7 +157,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
     x = as_tensor(x)
     if all(b is None or isinstance(b, int | float) for b in (min, max)):
         bounds = [b if b is None or x.dtype.kind in ("int", "uint") else float(b) for b in (min, max)]
-        return _clip(x, lower=bounds[0], upper=bounds[1])  # type: ignore[no-any-return]
+        return _clip(x, lower=bounds[0], upper=bounds[1])
     if min is not None:
         x = where(x < min, min, x)
     return x if max is None else where(x > max, max, x)
@@ -186,9 +188,7 @@ def _where_jvp(ns: Any, tangents: Any, out: Any, condition: Any, x: Any, y: Any)
     return ns.where(condition, zero if tx is None else tx, zero if ty is None else ty)
 
 
-_where = primitive(
-    "where", arity=3, vjp=_where_vjp, jvp=_where_jvp, batch=_where_batch, keep=((1, 2), (), ())
-)
+_where = primitive("where", arity=3, vjp=_where_vjp, jvp=_where_jvp, batch=_where_batch, keep=((1, 2), (), ()))
 
 
 @public
@@ -232,13 +232,23 @@ def _sigmoid_forward(ns: Any, x: Any) -> Any:
 elementwise("sigmoid", lambda ns, t, out, x: t * (out * (1 - out)), forward=_sigmoid_forward, keep_out=OUT)
 
 
-elementwise(
-    "erf", lambda ns, t, out, x: t * (ns.exp(-(x * x)) * (2 / math.sqrt(math.pi))), keep=X
-)
+elementwise("erf", lambda ns, t, out, x: t * (ns.exp(-(x * x)) * (2 / math.sqrt(math.pi))), keep=X)
 
 # -- steps and tests: the derivative is zero everywhere -------------------------------------------
 
-for _name in ("sign", "floor", "ceil", "round", "trunc", "isfinite", "isnan", "isinf", "logical_not", "bitwise_invert", "signbit"):
+for _name in (
+    "sign",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "isfinite",
+    "isnan",
+    "isinf",
+    "logical_not",
+    "bitwise_invert",
+    "signbit",
+):
     elementwise(_name, None)
 for _name in (
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
@@ -293,8 +303,6 @@ def _clone_forward(ns: Any, x: Any) -> Any:
 elementwise("clone", lambda ns, t, out, x: t, forward=_clone_forward)
 
 
-
-
 @public
 def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """An array of `x`'s shape, dtype and device, filled with one value."""
@@ -330,5 +338,3 @@ def nan_to_num(x: Any, /, nan: float = 0.0) -> Tensor:
     """`x` with NaN replaced."""
     x = as_tensor(x)
     return where(x != x, nan, x)
-
-

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from framework.autodiff.convert import as_tensor
 from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
-from framework.autodiff.tensor import Tensor, as_tensor
+from framework.autodiff.tensor import Tensor
 from framework.errors import DTypeError, ShapeError
 
 # -- matmul: both inputs have at least two axes here -----------------------------------------------
@@ -63,9 +64,10 @@ def matmul(x: Any, y: Any, /) -> Tensor:
     if not x.ndim or not y.ndim:
         raise ShapeError(f"matmul of shapes {x.shape} and {y.shape}: use * for numbers")
     if x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
+        inner = y.shape[-2 if y.ndim > 1 else -1]
         raise ShapeError(
             f"matmul of shapes {x.shape} and {y.shape}: the last axis of the first, {x.shape[-1]}, "
-            f"must equal {'the last but one' if y.ndim > 1 else 'the axis'} of the second, {y.shape[-2 if y.ndim > 1 else -1]}"
+            f"must equal {'the last but one' if y.ndim > 1 else 'the axis'} of the second, {inner}"
         )
     row, column = x.ndim == 1, y.ndim == 1
     if row:
@@ -74,7 +76,7 @@ def matmul(x: Any, y: Any, /) -> Tensor:
         y = ops.expand_dims(y, axis=-1)
     out = _matmul(x, y)
     axes = ((-2,) if row else ()) + ((-1,) if column else ())
-    return ops.squeeze(out, axis=axes) if axes else out  # type: ignore[no-any-return]
+    return ops.squeeze(out, axis=axes) if axes else out
 
 
 # -- linear: x @ weight.T + bias -------------------------------------------------------------------
@@ -252,7 +254,8 @@ def softmax_cross_entropy(logits: Any, targets: Any, /, *, reduction: str = "mea
     targets = as_tensor(targets, logits)
     if targets.shape != logits.shape[:-1]:
         raise ShapeError(
-            f"cross-entropy: logits of shape {logits.shape} need targets of shape {logits.shape[:-1]}, got {targets.shape}"
+            f"cross-entropy: logits of shape {logits.shape} need targets of shape {logits.shape[:-1]}, "
+            f"got {targets.shape}"
         )
     if targets.dtype.kind not in ("int", "uint"):
         raise DTypeError(f"cross-entropy: targets are class numbers of an integer dtype, got {targets.dtype.name}")

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from framework.autodiff.convert import as_tensor
+from framework.autodiff.kinds import linear_map, negative_axes, negative_axis
 from framework.autodiff.namespace import ops
-from framework.autodiff.primitive import linear_map, negative_axes, negative_axis, primitive, public
-from framework.autodiff.tensor import Tensor, as_tensor
+from framework.autodiff.primitive import primitive, public
+from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
 from framework.errors import ShapeError
 
@@ -68,7 +70,7 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
 @public
 def std(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """Standard deviation over `axis`; its gradient where it is 0 is 0."""
-    return ops.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))  # type: ignore[no-any-return]
+    return ops.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
 def _floating(x: Any) -> Tensor:
@@ -193,8 +195,8 @@ def _along(apply: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     x = as_tensor(x)
     if axis is None:
         flat = apply(ops.reshape(x, (-1,)), axis=-1, keepdims=False)
-        return ops.reshape(flat, (1,) * x.ndim) if keepdims else flat  # type: ignore[no-any-return]
-    return apply(x, axis=negative_axis(axis, x.ndim), keepdims=keepdims)  # type: ignore[no-any-return]
+        return ops.reshape(flat, (1,) * x.ndim) if keepdims else flat
+    return apply(x, axis=negative_axis(axis, x.ndim), keepdims=keepdims)
 
 
 @public
@@ -213,14 +215,14 @@ def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Ten
 def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether any element over `axis` is true."""
     x = as_tensor(x)
-    return _any(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)  # type: ignore[no-any-return]
+    return _any(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
 
 
 @public
 def all(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether all elements over `axis` are true."""
     x = as_tensor(x)
-    return _all(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)  # type: ignore[no-any-return]
+    return _all(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
 
 
 # -- cumulative sum --------------------------------------------------------------------------------
@@ -266,9 +268,7 @@ def _softmax_jvp(ns: Any, tangents: Any, out: Any, x: Any, *, axis: int) -> Any:
     return (t - ns.sum(t * out, axis=axis, keepdims=True)) * out
 
 
-_softmax = primitive(
-    "softmax", arity=1, forward=_softmax_forward, vjp=_softmax_vjp, jvp=_softmax_jvp, keep_out=(0,)
-)
+_softmax = primitive("softmax", arity=1, forward=_softmax_forward, vjp=_softmax_vjp, jvp=_softmax_jvp, keep_out=(0,))
 
 
 def _log_softmax_forward(ns: Any, x: Any, *, axis: int) -> Any:
@@ -318,4 +318,4 @@ def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor
     top = max(x.detach() if x._level is None else ops.stop_gradient(x), axis=axes, keepdims=True)
     top = ops.where(ops.isfinite(top), top, 0.0)
     out = ops.log(sum(ops.exp(x - top), axis=axes, keepdims=True)) + top
-    return out if keepdims else ops.squeeze(out, axis=axes)  # type: ignore[no-any-return]
+    return out if keepdims else ops.squeeze(out, axis=axes)

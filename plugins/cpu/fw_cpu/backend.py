@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from framework.backend import Backend
 from framework.backend.dtypes import DType
-
 from fw_cpu.kernels import KERNELS
 
 
@@ -22,12 +22,16 @@ class CpuBackend(Backend):
     requirements = ("numpy",)
     install = "pip install numpy"
 
-    def asarray(self, obj: Any, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None) -> Any:
+    def asarray(
+        self, obj: Any, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None
+    ) -> Any:
         """A NumPy array from anything that NumPy or DLPack understands."""
         if device is not None:
             self.check_device(device)
         native = None if dtype is None else self.native(dtype)
-        if not isinstance(obj, np.ndarray | np.generic | list | tuple | int | float | complex) and hasattr(obj, "__dlpack__"):
+        if not isinstance(obj, np.ndarray | np.generic | list | tuple | int | float | complex) and hasattr(
+            obj, "__dlpack__"
+        ):
             obj = np.from_dlpack(obj)
         return np.array(obj, dtype=native, copy=copy)
 

@@ -1,0 +1,150 @@
+"""Making Tensors of other things, and what an in-place operator does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from framework.autodiff.modes import default_backend, get_default_dtype
+from framework.autodiff.namespace import namespace_of, ops
+from framework.autodiff.tensor import Tensor, check_inplace
+from framework.backend import Backend, registry
+from framework.backend import dtypes as dt
+from framework.backend.dtypes import DType
+from framework.errors import BackendError, ShapeError
+
+
+def resolve_backend(backend: Any = None, device: str | None = None) -> Backend:
+    """The backend that arguments `backend` and `device` mean; the default one for neither."""
+    if backend is not None:
+        found = backend if isinstance(backend, Backend) else registry.get(backend)
+        if device is not None and device.partition(":")[0] != found.name:
+            raise BackendError(f"backend={found.name!r} and device={device!r} contradict each other")
+        return found
+    return registry.get(device.partition(":")[0]) if device is not None else default_backend()
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: DType | str | None = None,
+    backend: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A Tensor with a copy of `data`: nested lists, a number, a NumPy array, a Tensor, anything with DLPack.
+
+    Python floats get the default dtype; arrays keep theirs.
+
+    Raises:
+        DTypeError: `requires_grad` with a dtype that is not floating point.
+        BackendError: no such backend or device.
+
+    Examples:
+        >>> import framework as fw
+        >>> fw.tensor([[1.0, 2.0]]).shape
+        (1, 2)
+        >>> fw.tensor([1, 2]).dtype
+        fw.int64
+    """
+    made = asarray(data, dtype=dtype, backend=backend, device=device, copy=True)
+    if requires_grad:
+        made.requires_grad = True
+    return made
+
+
+def asarray(
+    data: Any,
+    *,
+    dtype: DType | str | None = None,
+    backend: Any = None,
+    device: str | None = None,
+    copy: bool | None = None,
+) -> Tensor:
+    """A Tensor of `data` without history; shares memory with it where it can, unless `copy`."""
+    if isinstance(data, Tensor):
+        if backend is None and device is None:
+            device = data.device
+        source = data._ns.backend
+        target = resolve_backend(backend, device)
+        data = data._data if target is source else source.to_numpy(data._data)
+    else:
+        target = resolve_backend(backend, device)
+        if isinstance(data, list | tuple):
+            data = _plain(data)
+    own = dt.dtype(dtype) if dtype is not None else python_dtype(data)
+    where = device if device is not None and ":" in device else None
+    array = target.asarray(data, dtype=own, device=where, copy=copy)
+    return Tensor(array, None, namespace_of(target))
+
+
+def _plain(data: Any) -> Any:
+    """Nested sequences with Tensors replaced by their values."""
+    if isinstance(data, Tensor):
+        return data.detach().numpy().tolist()
+    if isinstance(data, list | tuple):
+        return [_plain(item) for item in data]
+    return data
+
+
+def python_dtype(data: Any) -> DType | None:
+    """The dtype of plain Python data; None for arrays, which know their own."""
+    if hasattr(data, "dtype"):
+        return None
+    kinds: set[str] = set()
+    stack = [data]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list | tuple):
+            stack.extend(item)
+        elif hasattr(item, "dtype"):  # a NumPy scalar or array among them: let the library decide
+            kinds.add("float" if "float" in str(item.dtype) else "library")
+        else:
+            kinds.add(type(item).__name__)
+    if "complex" in kinds:
+        return dt.promote(get_default_dtype(), dt.complex64)
+    if "library" in kinds:
+        return None
+    if kinds == {"bool"}:
+        return dt.bool_
+    if kinds and kinds <= {"int", "bool"}:
+        return dt.int64
+    return get_default_dtype() if kinds <= {"int", "bool", "float"} else None
+
+
+def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
+    """`x` as a Tensor, on the backend and device of `like` or on the default one; shares memory."""
+    if isinstance(x, Tensor):
+        return x
+    if like is not None:
+        ns = like._ns
+        if type(x) in (bool, int, float, complex):
+            d = dt.promote_scalar(like.dtype, x, get_default_dtype())
+            return Tensor(ns.backend.asarray(x, dtype=d, device=like.device), None, ns)
+        if ns.backend.owns(x):
+            return Tensor(x, None, ns)
+        return asarray(x, device=like.device)
+    backend = default_backend()
+    return Tensor(x, None, namespace_of(backend)) if backend.owns(x) else asarray(x)
+
+
+def rebind(t: Tensor, result: Tensor) -> Tensor:
+    """What an in-place operator does: `t` becomes `result`; a leaf stays the same leaf.
+
+    Raises:
+        GradientError: `t` is a leaf that requires a gradient, and operations are recorded.
+        ShapeError: the result has another shape.
+    """
+    check_inplace(t)
+    if result.shape != t.shape:
+        raise ShapeError(f"an in-place operation gave shape {result.shape} for a Tensor of shape {t.shape}")
+    is_leaf = t._node is not None and t._node.prim is None
+    if result.dtype != t.dtype:
+        result = ops.astype(result, t.dtype)
+    t._data = result._data
+    if not is_leaf:
+        t._node = result._node
+    return t
+
+
+for _function in (tensor, asarray, as_tensor, rebind, get_default_dtype):
+    setattr(ops, _function.__name__, _function)

@@ -1,0 +1,102 @@
+"""The kinds of declaration that give all rules from one derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from framework.autodiff.primitive import Needs, Rule, expose, primitive
+from framework.autodiff.tensor import Tensor
+from framework.errors import ShapeError
+
+
+def align_ranks(ops: Any, n: int, is_batched: tuple[bool, ...], inputs: tuple[Any, ...], params: Any, fn: Rule) -> Any:
+    """Batching of an element-by-element operation: batched inputs get the rank of the others plus one."""
+    rank = max((x.ndim - 1 if b else x.ndim) for x, b in zip(inputs, is_batched) if isinstance(x, Tensor))
+    aligned = [
+        ops.reshape(x, (x.shape[0],) + (1,) * (rank + 1 - x.ndim) + x.shape[1:])
+        if b and isinstance(x, Tensor) and x.ndim < rank + 1
+        else x
+        for x, b in zip(inputs, is_batched)
+    ]
+    return fn(*aligned, **params)
+
+
+def elementwise(
+    name: str,
+    *partials: Rule | None,
+    forward: Rule | None = None,
+    keep: Sequence[Sequence[int]] = (),
+    keep_out: Sequence[int] = (),
+) -> Rule:
+    """Declare an element-by-element operation by its partial derivatives.
+
+    Each partial is a function `(ns, t, out, *inputs)`: the derivative with respect to that input
+    times `t`. As the Jacobian is diagonal it serves as vjp and jvp alike; None means zero everywhere.
+    """
+    arity = len(partials)
+
+    def vjp(ns: Any, g: Any, needs: Needs, out: Any, residual: Any, *inputs: Any, **params: Any) -> tuple[Any, ...]:
+        return tuple(
+            [
+                f(ns, g, out, *inputs, **params) if need is not None and f is not None else None
+                for f, need in zip(partials, needs)
+            ]
+        )
+
+    def vjp1(ns: Any, g: Any, needs: Needs, out: Any, residual: Any, x: Any, **params: Any) -> tuple[Any, ...]:
+        return (partials[0](ns, g, out, x, **params),)  # type: ignore[misc]
+
+    def jvp(ns: Any, tangents: tuple[Any, ...], out: Any, *inputs: Any, **params: Any) -> Any:
+        total = None
+        for f, t in zip(partials, tangents):
+            if t is not None and f is not None:
+                term = f(ns, t, out, *inputs, **params)
+                total = term if total is None else total + term
+        return total
+
+    differentiable = any(f is not None for f in partials)
+    apply = primitive(
+        name,
+        arity=arity,
+        forward=forward,
+        vjp=(vjp1 if arity == 1 else vjp) if differentiable else None,
+        jvp=jvp if differentiable else None,
+        batch=align_ranks,
+        keep=keep,
+        keep_out=keep_out,
+        promotes=arity > 1,
+    )
+    return expose(name, apply)
+
+
+def linear_map(
+    name: str, transpose: Rule, *, forward: Rule | None = None, batch: Rule | None = None
+) -> Callable[..., Tensor]:
+    """Declare a linear operation on one input by its transpose `(ns, g, shape, **params)`; shape is the input's."""
+
+    def vjp(ns: Any, g: Any, needs: Needs, out: Any, residual: Any, x: Any, **params: Any) -> tuple[Any, ...]:
+        return (transpose(ns, g, needs[0].shape, **params),)
+
+    def jvp(ns: Any, tangents: tuple[Any, ...], out: Any, x: Any, **params: Any) -> Any:
+        return getattr(ns, name)(tangents[0], **params)
+
+    return primitive(name, arity=1, forward=forward, vjp=vjp, jvp=jvp, batch=batch)
+
+
+def negative_axis(axis: int, ndim: int) -> int:
+    """The axis as a negative number.
+
+    Raises:
+        ShapeError: there is no such axis.
+    """
+    if not -ndim <= axis < ndim:
+        raise ShapeError(f"axis {axis} of an array with {ndim} axes; it must be from {-ndim} to {ndim - 1}")
+    return axis if axis < 0 else axis - ndim
+
+
+def negative_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """One axis, several, or all (None) as negative numbers."""
+    if axis is None:
+        return tuple(range(-ndim, 0))
+    return tuple(negative_axis(a, ndim) for a in ((axis,) if isinstance(axis, int) else axis))
