@@ -244,45 +244,55 @@ def _takes_scalars(p: Primitive) -> bool:
 
 def _nary(p: Primitive) -> Callable[..., Tensor]:
     name = p.name
+    differentiable = p.vjp is not None
+    promotes = p.promotes
+    has_residual = p.residual
 
     def apply(*inputs: Any, **params: Any) -> Tensor:
-        like = None
-        level = None
+        ns = dtype = None
+        raw: list[Any] = []
+        parents: list[Any] = []
+        tracked = False
         for x in inputs:
-            if isinstance(x, Tensor):
-                like = x if like is None else like
-                if x._level is not None:
-                    level = _highest(inputs)
-                    break
-        tensors: tuple[Any, ...] = tuple(
-            [x if isinstance(x, Tensor) or x is None else as_tensor(x, like) for x in inputs]
-        )
-        if level is not None:
-            return level.process(p, tensors, params)
-        ns = tensors[0]._ns
-        for x in tensors:
-            if x is not None and x._ns is not ns:
-                tensors = _together(tensors)
-                ns = tensors[0]._ns
-                break
-        if p.promotes:
-            tensors = _all_promoted(tensors)
-        raw = [None if x is None else x._data for x in tensors]
+            if x is None:
+                raw.append(None)
+                parents.append(None)
+                continue
+            if not isinstance(x, Tensor) or x._level is not None:
+                return _prepared(p, inputs, params)
+            data = x._data
+            if ns is None:
+                ns, dtype = x._ns, data.dtype
+            elif x._ns is not ns or (promotes and data.dtype is not dtype and data.dtype != dtype):
+                return _prepared(p, inputs, params)
+            raw.append(data)
+            node = x._node
+            parents.append(node)
+            if node is not None:
+                tracked = True
         out = getattr(ns, name)(*raw, **params)
         residual = None
-        if p.residual:
+        if has_residual:
             out, residual = out
-        if p.vjp is None or not grad_enabled.get():
-            return Tensor(out, None, ns)
-        parents = tuple([None if x is None else x._node for x in tensors])
-        mask = tuple([node is not None for node in parents])
-        if True not in mask:
-            return Tensor(out, None, ns)
-        keep_out, *keep_in = p.kept(mask)
+        if not tracked or not differentiable or not grad_enabled.get():
+            return Tensor(out, None, ns)  # type: ignore[arg-type]
+        keep_out, *keep_in = p.kept(tuple([node is not None for node in parents]))
         saved = (out if keep_out else None, residual, *[a if k else None for a, k in zip(raw, keep_in)])
-        return Tensor(out, Node(p, parents, saved, params, out, ns), ns)
+        return Tensor(out, Node(p, tuple(parents), saved, params, out, ns), ns)  # type: ignore[arg-type]
 
     return apply
+
+
+def _prepared(p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    """The uncommon case: inputs of other kinds, levels, backends or dtypes are brought together first."""
+    like = next((x for x in inputs if isinstance(x, Tensor)), None)
+    tensors: tuple[Any, ...] = tuple([x if isinstance(x, Tensor) or x is None else as_tensor(x, like) for x in inputs])
+    if any(x is not None and x._level is not None for x in tensors):
+        return _highest(tensors).process(p, tensors, params)
+    tensors = _together(tensors)
+    if p.promotes:
+        tensors = _all_promoted(tensors)
+    return p.apply(*tensors, **params)
 
 
 def _highest(inputs: Sequence[Any]) -> Any:

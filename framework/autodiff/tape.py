@@ -26,7 +26,10 @@ class Node:
     dropped as backward passes.
     """
 
-    __slots__ = ("dtype", "grad", "hooks", "ns", "params", "parents", "prim", "saved", "seq", "shape", "written")
+    __slots__ = ("dtype", "hooks", "ns", "params", "parents", "prim", "saved", "seq", "shape")
+
+    written = 0  # only a leaf's array is ever written in place
+    grad: Any = None  # and only a leaf accumulates
 
     def __init__(
         self,
@@ -45,17 +48,26 @@ class Node:
         self.shape = out.shape
         self.dtype = out.dtype
         self.ns = ns
-        self.grad: Any = None
         self.hooks: list[Callable[[Any], Any]] | None = None
-        self.written = 0
+
+    @property
+    def name(self) -> str:
+        """The primitive's name."""
+        return self.prim.name if self.prim else "leaf"
 
     def __repr__(self) -> str:
-        return f"<node {self.seq} {self.prim.name if self.prim else 'leaf'} {self.shape}>"
+        return f"<node {self.seq} {self.name} {self.shape}>"
 
 
-def leaf(array: Array, ns: Any) -> Node:
+class Leaf(Node):
     """A node that gradients are accumulated in."""
-    return Node(None, (), None, {}, array, ns)
+
+    __slots__ = ("grad", "written")
+
+    def __init__(self, array: Array, ns: Any) -> None:
+        super().__init__(None, (), None, {}, array, ns)
+        self.grad: Any = None
+        self.written: int = 0
 
 
 def fit(ns: Any, g: Array, node: Node, dtype: Any) -> Array:
@@ -95,60 +107,60 @@ def backward(
     """
     grads: dict[Node, Array] = {}
     wanted = _ancestors_of(only, [node for node, _ in roots]) if only is not None else None
-    found: dict[Node, Array] = {}
+    found: dict[Node, Array] = {}  # leaves accumulate here at once; they have nothing to wait for
     heap: list[tuple[int, Node]] = []
     for node, seed in roots:
         if wanted is None or node in wanted:
-            _add(grads, heap, node, seed, ops or node.ns)
+            _add(found if node.prim is None else grads, heap, node, seed, ops or node.ns)
     while heap:
         node = heappop(heap)[1]
         g = grads.pop(node)
-        if node.hooks:
-            g = _run_hooks(node, g, wrap)
-        if node.prim is None or (only is not None and node in only):
+        if node.hooks is not None:
+            g = _run_hooks(node, g)
+        if only is not None and node in only:
             found[node] = g
-            if node.prim is None:
-                continue
-        needs = node.parents if wanted is None else tuple(p if p in wanted else None for p in node.parents)
+        needs = node.parents if wanted is None else tuple([p if p in wanted else None for p in node.parents])
         ns = node.ns if wrap is None else ops
         saved = _take_saved(node, retain)
         if wrap is not None:
             saved = _wrap_saved(saved, node, wrap)
-        partials = node.prim.vjp(ns, g, needs, *saved, **node.params)
-        for parent, partial in zip(needs, partials):
+        for parent, partial in zip(needs, node.prim.vjp(ns, g, needs, *saved, **node.params)):  # type: ignore[union-attr]
             if parent is None or partial is None:
                 continue
             dtype = partial.dtype if wrap is None else partial.native_dtype
             into = parent.ns if wrap is None else ops
             if partial.shape != parent.shape or dtype != parent.dtype:
                 partial = fit(into, partial, parent, dtype)
-            _add(grads, heap, parent, partial, into)
+            _add(found if parent.prim is None else grads, heap, parent, partial, into)
+    for node in found:
+        if node.prim is None and node.hooks is not None:
+            found[node] = _run_hooks(node, found[node])
     return found
 
 
 def _add(grads: dict[Node, Array], heap: list[tuple[int, Node]], node: Node, g: Array, ns: Any) -> None:
     before = grads.get(node)
-    if before is None:
-        grads[node] = g
-        heappush(heap, (-node.seq, node))
-    else:
+    if before is not None:
         grads[node] = ns.add(before, g)
+        return
+    grads[node] = g
+    if node.prim is not None:
+        heappush(heap, (-node.seq, node))
 
 
 def _take_saved(node: Node, retain: bool) -> tuple[Any, ...]:
     saved = node.saved
-    name = node.prim.name if node.prim else "leaf"
     if saved is None:
         raise GradientError(
-            f"backward reached {name!r} a second time, but what it kept was freed by the first backward. "
+            f"backward reached {node.name!r} a second time, but what it kept was freed by the first backward. "
             "Call backward(retain_graph=True) the first time, or compute the forward pass again"
         )
-    for parent, kept in zip(node.parents, saved[2:]):
-        if kept is not None and parent is not None and parent.written > node.seq:
+    for i, parent in enumerate(node.parents, 2):
+        if parent is not None and parent.written > node.seq and saved[i] is not None:
             raise GradientError(
-                f"{name!r} needs an array of shape {parent.shape} for its gradient that was overwritten in place "
-                "after it was used (by an optimizer step, say). Call backward before the write, or compute the "
-                "forward pass again after it"
+                f"{node.name!r} needs an array of shape {parent.shape} for its gradient that was overwritten "
+                "in place after it was used (by an optimizer step, say). Call backward before the write, or "
+                "compute the forward pass again after it"
             )
     if not retain:
         node.saved = None
@@ -166,7 +178,7 @@ def _wrap_saved(saved: tuple[Any, ...], node: Node, wrap: Callable[..., Any]) ->
     return (out, None, *inputs)
 
 
-def _run_hooks(node: Node, g: Array, wrap: Callable[..., Any] | None) -> Array:
+def _run_hooks(node: Node, g: Array) -> Array:
     for hook in node.hooks or ():
         g = hook(g)
     return g

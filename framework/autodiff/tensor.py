@@ -113,7 +113,7 @@ class Tensor(Operators):
         elif self._node is None:
             if not self.dtype.is_differentiable:
                 raise DTypeError(f"gradients need a floating-point dtype, got {self.dtype.name}; use .astype first")
-            self._node = tape.leaf(self._data, self._ns)
+            self._node = tape.Leaf(self._data, self._ns)
 
     @property
     def is_leaf(self) -> bool:
@@ -349,7 +349,7 @@ class Tensor(Operators):
         copied = type(self).__new__(type(self))
         Tensor.__init__(copied, self._ns.backend.copy(self._data), None, self._ns)
         if self._node is not None:
-            copied._node = tape.leaf(copied._data, self._ns)
+            copied._node = tape.Leaf(copied._data, self._ns)
             if self._node.grad is not None:
                 copied.grad = self.grad.detach().clone()  # type: ignore[union-attr]
         memo[id(self)] = copied

@@ -88,7 +88,7 @@ class _Pullback:
         self.level = Tape() if top and not isinstance(top[0], Tape) else None
         self.tracked = any(x._node is not None or x._level is not None for x in inputs)
         if self.level is not None:
-            self.aliases: list[Tensor] = [LeveledTensor(x, self.level, node=tape.leaf(x, ops)) for x in inputs]
+            self.aliases: list[Tensor] = [LeveledTensor(x, self.level, node=tape.Leaf(x, ops)) for x in inputs]
         else:
             self.aliases = [self._alias(x) for x in inputs]
 
@@ -97,7 +97,7 @@ class _Pullback:
             node = Node(PRIMITIVES["alias"], (x._node,), (None, None, None), {}, x, ops)
             return LeveledTensor(x._data, x._level, node=node)
         if x._node is None:
-            return Tensor(x._data, tape.leaf(x._data, x._ns), x._ns)
+            return Tensor(x._data, tape.Leaf(x._data, x._ns), x._ns)
         return Tensor(x._data, Node(PRIMITIVES["alias"], (x._node,), (None, None, None), {}, x._data, x._ns), x._ns)
 
     def pull(self, outputs: list[Tensor], seeds: list[Tensor], retain: bool) -> list[Tensor]:

@@ -74,6 +74,18 @@ def colsum(g: Array) -> Array:
     return g.sum(axis=tuple(range(g.ndim - 1)))
 
 
+_rows: dict[int, Array] = {}
+
+
+def _rows_of(n: int) -> Array:
+    found = _rows.get(n)
+    if found is None:
+        if len(_rows) > 64:
+            _rows.clear()
+        found = _rows[n] = np.arange(n)
+    return found
+
+
 _zeros: dict[tuple[Any, ...], Array] = {}
 
 
@@ -102,18 +114,18 @@ def softmax_cross_entropy(logits: Array, targets: Array, *, reduction: str) -> t
     if logits.ndim != 2 or logits.dtype.kind != "f" or targets.shape[0] == 0:
         return _xent_reference(logits, targets, reduction)
     z = logits.T  # (classes, rows): reductions over the first axis are the fast ones
-    z = z - z.max(axis=0)
-    rows = np.arange(targets.shape[0])
-    picked = z[targets, rows]
+    z = z - np.maximum.reduce(z, axis=0)
+    n = targets.shape[0]
+    picked = z[targets, _rows_of(n)]
     np.exp(z, out=z)
-    total = z.sum(axis=0)
+    total = np.add.reduce(z, axis=0)
     loss = np.log(total)
     loss -= picked
     z /= total
     if reduction == "mean":
-        loss = loss.mean()
+        loss = np.add.reduce(loss) / n
     elif reduction == "sum":
-        loss = loss.sum()
+        loss = np.add.reduce(loss)
     return loss, z.T
 
 
@@ -132,7 +144,7 @@ def xent_grad(probabilities: Array, targets: Array, g: Array) -> Array:
         classes = np.arange(probabilities.shape[-1])
         return (probabilities - (targets[..., None] == classes)) * np.asarray(g, probabilities.dtype)
     out = probabilities.T.copy()
-    out[targets, np.arange(targets.shape[0])] -= 1
+    out[targets, _rows_of(targets.shape[0])] -= 1
     out *= g if np.ndim(g) == 0 else g.T
     return out.T
 
