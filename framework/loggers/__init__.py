@@ -1,0 +1,6 @@
+"""Loggers: where the numbers of a run go."""
+
+from framework.loggers.csv import CSVLogger as CSVLogger
+from framework.loggers.guard import SafeLogger as SafeLogger
+from framework.loggers.logger import Logger as Logger
+from framework.loggers.wandb import WandbLogger as WandbLogger

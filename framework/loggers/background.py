@@ -1,0 +1,156 @@
+"""A thread between the training and a client that may raise, hang or die."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+
+class Client(ABC):
+    """What the thread talks to. Each method may take long or fail; none is called from the training's thread."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Connect."""
+
+    @abstractmethod
+    def handle(self, item: Any) -> None:
+        """Take one item."""
+
+    @abstractmethod
+    def finish(self, ok: bool) -> None:
+        """Disconnect after everything is handled."""
+
+
+class Feeder:
+    """Hands items to a client from a daemon thread; whoever puts them never waits and never sees an error.
+
+    The thread looks for items a few times a second instead of being woken for each, so that `put`
+    costs an append to a deque. The first trouble is kept in `problem`; a client that cannot start,
+    fails three times in a row or does not answer in time is given up.
+
+    Args:
+        client: what the items are for.
+
+    Examples:
+        >>> class Keep(Client):
+        ...     def start(self): self.items = []
+        ...     def handle(self, item): self.items.append(item)
+        ...     def finish(self, ok): self.items.append("end")
+        >>> client = Keep()
+        >>> feeder = Feeder(client)
+        >>> feeder.put(1)
+        >>> feeder.put(2)
+        >>> feeder.close(ok=True)
+        True
+        >>> client.items
+        [1, 2, 'end']
+    """
+
+    POLL_S = 0.1
+    START_S = 10.0
+    """Seconds that the client may take to start before somebody who waits gives it up."""
+    HANDLE_S = 5.0
+    """The same for one item."""
+    FINISH_S = 30.0
+    """The same for its end."""
+    FAILURES = 3
+    CAPACITY = 100_000
+    """Items that may wait; more are dropped, which is a problem too."""
+
+    def __init__(self, client: Client) -> None:
+        self.problem: str | None = None
+        self.started = False
+        self.alive = True
+        """Whether items still reach the client."""
+        self._client = client
+        self._items: deque[Any] = deque()
+        self._wake = threading.Event()
+        self._closing: bool | None = None  # the `ok` of the end, once it has come
+        self._busy = True
+        self._since, self._limit = time.monotonic(), self.START_S
+        self._thread = threading.Thread(target=self._run, name=f"fw-{type(client).__name__}", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Any) -> None:
+        """Give one item; dropped where the client is given up or too far behind."""
+        if self.alive and self._closing is None:
+            if len(self._items) < self.CAPACITY:
+                self._items.append(item)
+            else:
+                self._trouble(f"is {self.CAPACITY} items behind, so newer ones are dropped")
+
+    def flush(self) -> bool:
+        """Wait, a bounded time, until all items are handled; whether they are."""
+        self._wake.set()
+        return self._wait(lambda: not self._busy and not self._items)
+
+    def wait_started(self) -> bool:
+        """Wait, a bounded time, until the client has started; whether it has."""
+        self._wait(lambda: self.started)
+        return self.started
+
+    def close(self, ok: bool) -> bool:
+        """Hand over what waits, end the client and wait a bounded time for it; whether it ended well."""
+        self._closing = ok
+        self._wake.set()
+        ended = self._wait(lambda: not self._thread.is_alive())
+        self.alive = False
+        return ended and self.problem is None
+
+    def _wait(self, done: Callable[[], bool]) -> bool:
+        while self._thread.is_alive() and not done():
+            if not self.alive:
+                return False
+            since = self._since
+            if self._busy and time.monotonic() - since > self._limit:
+                self._trouble(f"did not answer for {self._limit:g} s")
+                self.alive = False
+                return False
+            time.sleep(0.005)
+        return done()
+
+    def _run(self) -> None:
+        try:
+            self._client.start()
+            self.started = True
+            failures = 0
+            while self.alive:
+                closing = self._closing  # read before the items: none comes after it is set
+                while self._items and self.alive:
+                    failures = 0 if self._handle_next() else failures + 1
+                    if failures >= self.FAILURES:
+                        self.alive = False
+                self._busy = False
+                if closing is not None:
+                    break
+                self._wake.wait(self.POLL_S)
+                self._wake.clear()
+            if self.alive:
+                self._begin(self.FINISH_S)
+                self._client.finish(bool(self._closing))
+        except BaseException as error:  # whatever the client does, even an exit, ends this thread only
+            self._trouble(f"failed with {type(error).__name__}: {error}")
+        finally:
+            self.alive = self._busy = False
+
+    def _handle_next(self) -> bool:
+        self._begin(self.HANDLE_S)
+        try:
+            self._client.handle(self._items.popleft())
+        except Exception as error:
+            self._trouble(f"failed with {type(error).__name__}: {error}")
+            return False
+        return True
+
+    def _begin(self, limit: float) -> None:
+        self._since, self._limit = time.monotonic(), limit
+        self._busy = True
+
+    def _trouble(self, text: str) -> None:
+        if self.problem is None:
+            self.problem = text

@@ -1,0 +1,153 @@
+"""The W&B side of the thread: choosing the mode, starting the run, sending rows."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from framework.loggers.background import Client
+from framework.loggers.console import say
+
+SERVER = "https://api.wandb.ai"
+PROBE_S = 5.0
+
+
+class Row(NamedTuple):
+    """Values of one step."""
+
+    step: int
+    values: dict[str, float]
+
+
+class Config(NamedTuple):
+    """Entries for the W&B config."""
+
+    entries: dict[str, Any]
+
+
+class Flush(NamedTuple):
+    """A wish to have the row at hand sent."""
+
+
+class WandbRun(Client):
+    """One W&B run, used from one thread.
+
+    Rows of one step are sent as one, when a later step begins.
+    """
+
+    def __init__(
+        self, arguments: dict[str, Any], experiment: Any, offline: bool, when_started: Callable[[], None]
+    ) -> None:
+        self.run: Any = experiment
+        self._arguments = arguments
+        self._offline = offline
+        self._when_started = when_started
+        self._ours = False
+        self._step: int | None = None
+        self._row: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Use the given run, or the one that is open in this process, or begin one."""
+        if self.run is not None:
+            return
+        arguments = dict(self._arguments)
+        mode, why = choose_mode(self._offline, arguments.get("mode"))
+        if mode is not None:
+            arguments["mode"] = mode
+        import wandb
+
+        self.run = getattr(wandb, "run", None)
+        if self.run is not None:
+            return
+        if arguments["dir"] is not None:
+            Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(**arguments)
+        self._ours = True
+        self._when_started()
+        if why:
+            folder = getattr(self.run, "dir", None)
+            say(f"W&B: offline ({why}). Upload it later with: wandb sync {Path(folder).parent if folder else '...'}")
+        elif mode is None and getattr(self.run, "url", None):
+            say(f"W&B: {self.run.url}")
+
+    def handle(self, item: Any) -> None:
+        """Send a config entry, or the row that an item completes."""
+        if isinstance(item, Config):
+            self.run.config.update(item.entries, allow_val_change=True)
+        elif isinstance(item, Flush):
+            self._send()
+        else:
+            if item.step != self._step:
+                self._send()
+                self._step = item.step
+            self._row.update(item.values)
+
+    def finish(self, ok: bool) -> None:
+        """Send the last row and end the run, if it was begun here."""
+        self._send()
+        if self._ours:
+            self.run.finish(exit_code=0 if ok else 1)
+
+    def _send(self) -> None:
+        row, self._row = self._row, {}
+        if row:
+            self.run.log(row, step=self._step)
+
+
+def choose_mode(offline: bool, mode: str | None = None) -> tuple[str | None, str | None]:
+    """W&B's mode, None to leave it to W&B, and for an offline run the reason in words.
+
+    An explicit wish wins (`mode`, `offline`, `WANDB_MODE`); otherwise a run is offline where no key
+    is stored or the server does not answer.
+
+    Examples:
+        >>> choose_mode(offline=True)
+        ('offline', 'as asked')
+    """
+    wish = os.environ.get("WANDB_MODE", "")
+    if mode is not None:
+        return mode, "as asked" if mode == "offline" else None
+    if wish == "disabled":  # the user's switch to silence W&B altogether
+        return None, None
+    if offline:
+        return "offline", "as asked"
+    if wish:
+        return None, f"WANDB_MODE={wish}" if wish in ("offline", "dryrun") else None
+    server = os.environ.get("WANDB_BASE_URL") or SERVER
+    host = urllib.parse.urlsplit(server).hostname or server
+    if not _has_key(host):
+        return "offline", "no API key; `wandb login` stores one"
+    return (None, None) if _reachable(server) else ("offline", f"{host} cannot be reached")
+
+
+def _has_key(host: str) -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    given = os.environ.get("NETRC")
+    for path in [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+        try:
+            if netrc.netrc(path).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def _reachable(server: str) -> bool:
+    """Whether something listens at the server, or at the proxy on the way to it."""
+    url = urllib.parse.urlsplit(server)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
+        url = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    try:
+        port = url.port or (80 if url.scheme == "http" else 443)
+        socket.create_connection((url.hostname or "", port), timeout=PROBE_S).close()
+    except (OSError, ValueError):
+        return False
+    return True

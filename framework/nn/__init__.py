@@ -1,0 +1,32 @@
+"""Modules: layers, activations, losses and containers, with `functional` and `init`."""
+
+from framework.nn import functional as functional
+from framework.nn import init as init
+from framework.nn.activations import ELU as ELU
+from framework.nn.activations import GELU as GELU
+from framework.nn.activations import LeakyReLU as LeakyReLU
+from framework.nn.activations import LogSoftmax as LogSoftmax
+from framework.nn.activations import ReLU as ReLU
+from framework.nn.activations import Sigmoid as Sigmoid
+from framework.nn.activations import SiLU as SiLU
+from framework.nn.activations import Softmax as Softmax
+from framework.nn.activations import Softplus as Softplus
+from framework.nn.activations import Tanh as Tanh
+from framework.nn.containers import ModuleDict as ModuleDict
+from framework.nn.containers import ModuleList as ModuleList
+from framework.nn.containers import Sequential as Sequential
+from framework.nn.layers import Dropout as Dropout
+from framework.nn.layers import Flatten as Flatten
+from framework.nn.layers import Identity as Identity
+from framework.nn.layers import Linear as Linear
+from framework.nn.losses import BCELoss as BCELoss
+from framework.nn.losses import BCEWithLogitsLoss as BCEWithLogitsLoss
+from framework.nn.losses import CrossEntropyLoss as CrossEntropyLoss
+from framework.nn.losses import HuberLoss as HuberLoss
+from framework.nn.losses import KLDivLoss as KLDivLoss
+from framework.nn.losses import L1Loss as L1Loss
+from framework.nn.losses import MSELoss as MSELoss
+from framework.nn.losses import NLLLoss as NLLLoss
+from framework.nn.losses import SmoothL1Loss as SmoothL1Loss
+from framework.nn.module import Module as Module
+from framework.nn.parameter import Parameter as Parameter
