@@ -10,7 +10,7 @@ from framework.autodiff.tensor import Tensor, check_inplace
 from framework.backend import Backend, registry
 from framework.backend import dtypes as dt
 from framework.backend.dtypes import DType
-from framework.errors import BackendError, ShapeError
+from framework.errors import BackendError, DTypeError, ShapeError
 
 
 def resolve_backend(backend: Any = None, device: str | None = None) -> Backend:
@@ -74,7 +74,16 @@ def asarray(
     own = dt.dtype(dtype) if dtype is not None else python_dtype(data)
     where = device if device is not None and ":" in device else None
     array = target.asarray(data, dtype=own, device=where, copy=copy)
+    if own is None:
+        _check_numbers(target, array, data)
     return Tensor(array, None, namespace_of(target))
+
+
+def _check_numbers(backend: Backend, array: Any, data: Any) -> None:
+    try:
+        backend.dtype_of(array)
+    except DTypeError:
+        raise DTypeError(f"a Tensor is made of numbers, got {type(data).__name__} {data!r:.60}") from None
 
 
 def _plain(data: Any) -> Any:
@@ -127,20 +136,37 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
     return Tensor(x, None, namespace_of(backend)) if backend.owns(x) else asarray(x)
 
 
+_KINDS = ("bool", "uint", "int", "float", "complex")
+
+
 def rebind(t: Tensor, result: Tensor) -> Tensor:
     """What an in-place operator does: `t` becomes `result`; a leaf stays the same leaf.
 
+    A Tensor from outside a transform cannot hold a value inside it; then it stays, and `result` is returned.
+
     Raises:
         GradientError: `t` is a leaf that requires a gradient, and operations are recorded.
+        DTypeError: the result's dtype is of a higher kind.
         ShapeError: the result has another shape.
     """
     check_inplace(t)
     if result.shape != t.shape:
         raise ShapeError(f"an in-place operation gave shape {result.shape} for a Tensor of shape {t.shape}")
-    is_leaf = t._node is not None and t._node.prim is None
     if result.dtype != t.dtype:
+        if _KINDS.index(result.dtype.kind) > _KINDS.index(t.dtype.kind):
+            raise DTypeError(
+                f"an in-place operation gave {result.dtype.name} for a Tensor of {t.dtype.name}; use .astype"
+            )
         result = ops.astype(result, t.dtype)
+    level = t._level
+    if result._level is not level:
+        if level is None or (result._level is not None and result._level.depth > level.depth):
+            return result
+        result = level.lift(result)
+    is_leaf = t._node is not None and t._node.prim is None
     t._data = result._data
+    if level is not None:
+        t._extra = result._extra  # type: ignore[attr-defined]
     if not is_leaf:
         t._node = result._node
     return t

@@ -117,6 +117,10 @@ class Level:
             return x._data
         return x
 
+    def lift(self, x: Tensor) -> LeveledTensor:
+        """A value of an outer level as a constant of this one."""
+        return LeveledTensor(x, self)
+
     def process(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
         """Apply a primitive to inputs of which this is the innermost level."""
         if not self.open:
@@ -132,6 +136,10 @@ class Level:
 
 class Dual(Level):
     """Forward mode: values carry tangents."""
+
+    def lift(self, x: Tensor) -> LeveledTensor:
+        """A constant has a tangent of zero."""
+        return LeveledTensor(x, self, ops.zeros_like(x))
 
     def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
         """The value, and the tangent by the primitive's jvp."""
@@ -158,6 +166,10 @@ class Batch(Level):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
+
+    def lift(self, x: Tensor) -> LeveledTensor:
+        """A constant is the same for every sample."""
+        return LeveledTensor(ops.broadcast_to(x, (self.size, *x.shape)), self)
 
     def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
         """The whole batch at once, by the primitive's batching rule."""

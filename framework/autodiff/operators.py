@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Sequence
 from typing import Any
 
 from framework.autodiff.namespace import ops
 from framework.backend import dtypes as dt
 from framework.backend.dtypes import DType
+from framework.errors import GradientError
 
 T = Any  # a Tensor: the class is built on this one
 
@@ -80,6 +80,18 @@ class Operators:
     def __invert__(self) -> T:
         return ops.bitwise_invert(self)
 
+    def __lshift__(self, other: Any) -> T:
+        return ops.bitwise_left_shift(self, other)
+
+    def __rlshift__(self, other: Any) -> T:
+        return ops.bitwise_left_shift(other, self)
+
+    def __rshift__(self, other: Any) -> T:
+        return ops.bitwise_right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> T:
+        return ops.bitwise_right_shift(other, self)
+
     def __and__(self, other: Any) -> T:
         return ops.bitwise_and(self, other)
 
@@ -135,14 +147,42 @@ class Operators:
     def __itruediv__(self, other: Any) -> T:
         return ops.rebind(self, ops.divide(self, other))
 
+    def __ifloordiv__(self, other: Any) -> T:
+        return ops.rebind(self, ops.floor_divide(self, other))
+
+    def __imod__(self, other: Any) -> T:
+        return ops.rebind(self, ops.remainder(self, other))
+
     def __ipow__(self, other: Any) -> T:
         return ops.rebind(self, ops.pow(self, other))
+
+    def __imatmul__(self, other: Any) -> T:
+        return ops.rebind(self, ops.matmul(self, other))
+
+    def __iand__(self, other: Any) -> T:
+        return ops.rebind(self, ops.bitwise_and(self, other))
+
+    def __ior__(self, other: Any) -> T:
+        return ops.rebind(self, ops.bitwise_or(self, other))
+
+    def __ixor__(self, other: Any) -> T:
+        return ops.rebind(self, ops.bitwise_xor(self, other))
+
+    def __ilshift__(self, other: Any) -> T:
+        return ops.rebind(self, ops.bitwise_left_shift(self, other))
+
+    def __irshift__(self, other: Any) -> T:
+        return ops.rebind(self, ops.bitwise_right_shift(self, other))
 
     def __getitem__(self, key: Any) -> T:
         return ops.getitem(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        ops.rebind(self, ops.setitem(self, key, value))
+        if ops.rebind(self, ops.setitem(self, key, value)) is not self:
+            raise GradientError(
+                "a value inside a transform is written into a Tensor from outside, which cannot hold it; "
+                "stack the parts, or use where()"
+            )
 
     # -- shape ----------------------------------------------------------------------------------
 
@@ -175,8 +215,7 @@ class Operators:
         dims = _sequence(dims)
         if len(dims) == 2:
             return ops.swapaxes(self, *dims)
-        ndim = ops.asarray(self).ndim
-        return ops.permute_dims(self, dims or tuple(builtins.reversed(range(ndim))))
+        return ops.permute_dims(self, dims or None)
 
     def expand(self, *shape: Any) -> T:
         """Broadcast to `shape`; -1 keeps an axis."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from framework.autodiff import tape, tree
 from framework.autodiff.convert import as_tensor
+from framework.autodiff.kinds import negative_axis
 from framework.autodiff.levels import Batch, Dual, LeveledTensor, Tape, active
 from framework.autodiff.modes import enable_grad, grad_enabled
 from framework.autodiff.namespace import PRIMITIVES, ops
@@ -40,6 +41,8 @@ def run_backward(
     y: Tensor, gradient: Any, create_graph: bool, retain_graph: bool, inputs: Sequence[Tensor] | None
 ) -> None:
     """What `Tensor.backward` does."""
+    if y._level is not None:
+        raise GradientError("backward inside a transform would lose what surrounds it; use fw.grad or fw.vjp")
     if y._node is None:
         raise GradientError(
             "backward from a Tensor that depends on nothing that requires a gradient. Was it computed under no_grad, "
@@ -48,8 +51,9 @@ def run_backward(
     seed = _seed(y, gradient)
     only = None
     if inputs is not None:
-        if any(t._node is None for t in inputs):
-            raise GradientError("backward(inputs=…): each input must require a gradient")
+        inputs = (inputs,) if isinstance(inputs, Tensor) else inputs
+        if any(t._node is None or t._node.prim is not None for t in inputs):
+            raise GradientError("backward(inputs=…) takes leaves that require a gradient; for others use fw.vjp")
         only = {t._node for t in inputs}
     if create_graph:
         found = tape.backward([(y._node, seed)], retain=True, only=only, wrap=_wrap, ops=ops)  # type: ignore[arg-type]
@@ -79,56 +83,68 @@ def _check_differentiable(x: Any, what: str) -> Tensor:
 
 
 class _Pullback:
-    """The tape of one call, from which gradients with respect to its inputs are pulled."""
+    """The tape of one call, from which gradients with respect to its inputs are pulled.
+
+    That is the raw tape, that of the `Tape` level on top, which consecutive reverse-mode transforms
+    share, or a new level above a transform of another kind.
+    """
 
     def __init__(self, inputs: list[Tensor]) -> None:
         self.outer_grad = grad_enabled.get()
         self.start = tape.next_seq()
-        top = active.get()[-1:]
-        self.level = Tape() if top and not isinstance(top[0], Tape) else None
-        self.tracked = any(x._node is not None or x._level is not None for x in inputs)
-        if self.level is not None:
-            self.aliases: list[Tensor] = [LeveledTensor(x, self.level, node=tape.Leaf(x, ops)) for x in inputs]
-        else:
-            self.aliases = [self._alias(x) for x in inputs]
+        top = next(reversed(active.get()), None)
+        self.is_new = not (top is None or isinstance(top, Tape))
+        self.level = Tape() if self.is_new else top
+        self.tracked = any(x._node is not None and x._level is self.level for x in inputs)
+        self.inputs = inputs
+        self.aliases = [self._alias(x) for x in inputs]
+        self.nodes = [a._node for a in self.aliases]  # an in-place operator may give the alias another one
 
     def _alias(self, x: Tensor) -> Tensor:
-        if x._level is not None:  # a Tape level's own
-            node = Node(PRIMITIVES["alias"], (x._node,), (None, None, None), {}, x, ops)
-            return LeveledTensor(x._data, x._level, node=node)
-        if x._node is None:
-            return Tensor(x._data, tape.Leaf(x._data, x._ns), x._ns)
-        return Tensor(x._data, Node(PRIMITIVES["alias"], (x._node,), (None, None, None), {}, x._data, x._ns), x._ns)
+        """`x` on this tape; inputs that are one Tensor stay apart, and none is a leaf."""
+        parent = x._node if x._level is self.level else None
+        data = self._lower(x)
+        node = Node(PRIMITIVES["alias"], (parent,), (None, None, None), {}, data, x._ns if self.level is None else ops)
+        return self._wrap(data, node, x._ns)
+
+    def _lower(self, x: Tensor) -> Any:
+        return x._data if self.level is None else self.level.lower(x)
+
+    def _wrap(self, array: Any, node: Node | None, ns: Any) -> Any:
+        """A saved array as a Tensor on this tape; the inverse of `_lower`."""
+        if self.level is None:
+            return _wrap(array, node, ns)
+        return array if node is None else LeveledTensor(array, self.level, node=node)
 
     def pull(self, outputs: list[Tensor], seeds: list[Tensor], retain: bool) -> list[Tensor]:
-        nodes = [a._node for a in self.aliases]
-        if self.level is not None:
-            roots = [(y._node, s) for y, s in zip(outputs, seeds) if y._level is self.level and y._node is not None]
-            found = tape.backward(roots, retain=True, only=nodes)  # type: ignore[arg-type]
-            return [found[n] if n in found else ops.zeros_like(a._data) for n, a in zip(nodes, self.aliases)]
-        roots = [(y._node, s) for y, s in zip(outputs, seeds) if y._node is not None]
-        on_tensors = self._needs_graph(roots)
-        if on_tensors:
-            found = tape.backward(roots, retain=True, only=nodes, wrap=_wrap, ops=ops)  # type: ignore[arg-type]
+        """One gradient per input."""
+        roots = [(y._node, s) for y, s in zip(outputs, seeds) if y._node is not None and y._level is self.level]
+        if self._needs_graph([node for node, _ in roots], seeds):
+            found = tape.backward(roots, retain=True, only=self.nodes, wrap=self._wrap, ops=ops)  # type: ignore[arg-type]
         else:
-            raw = [(node, s._data) for node, s in roots]
-            found = tape.backward(raw, retain=retain, only=nodes)  # type: ignore[arg-type]
+            below = [(node, self._lower(s)) for node, s in roots]
+            found = tape.backward(below, retain=retain, only=self.nodes)  # type: ignore[arg-type]
         result = []
-        for node, alias in zip(nodes, self.aliases):
+        for node, x in zip(self.nodes, self.inputs):
             g = found.get(node)  # type: ignore[arg-type]
             if g is None:
-                g = ops.zeros_like(alias.detach())
-            result.append(g if isinstance(g, Tensor) else Tensor(g, None, alias._ns))
+                g = ops.zeros_like(x.detach())
+            result.append(g if isinstance(g, Tensor) else Tensor(g, None, x._ns))
         return result
 
-    def _needs_graph(self, roots: list[tuple[Any, Tensor]]) -> bool:
-        """Whether the gradient itself may be differentiated: then the walk runs on Tensors."""
+    def _needs_graph(self, nodes: list[Any], seeds: list[Tensor]) -> bool:
+        """Whether the gradient itself may be differentiated: then the walk runs on Tensors of this tape."""
+        if self.is_new:
+            return False  # it runs on Tensors one level down, which is all that there is outside
+        depth = 0 if self.level is None else self.level.depth
+        if any(s._level is not None and s._level.depth > depth for s in seeds):
+            return True  # pulled inside another transform
         if not self.outer_grad:
             return False
-        if self.tracked or any(s._node is not None or s._level is not None for _, s in roots):
+        if self.tracked or any(s._node is not None and s._level is self.level for s in seeds):
             return True
         seen: set[Node] = set()
-        stack = [node for node, _ in roots]
+        stack = list(nodes)
         while stack:
             node = stack.pop()
             if node in seen:
@@ -138,6 +154,14 @@ class _Pullback:
                 return True  # something older than this call: a weight it closes over, say
             stack.extend(p for p in node.parents if p is not None)
         return False
+
+    def result(self, y: Tensor) -> Tensor:
+        """An output as the caller sees it: without this call's tape unless something outside is tracked."""
+        if self.is_new:
+            return self.level.lower(y)  # type: ignore[no-any-return,union-attr]
+        if y._node is None or y._level is not self.level or self._needs_graph([y._node], []):
+            return y
+        return Tensor(y._data, None, y._ns) if self.level is None else y._data
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
@@ -155,32 +179,23 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
         seeds, _ = tree.flatten(cotangent)
+        if len(seeds) != len(outputs):
+            raise GradientError(f"vjp of a function with {len(outputs)} results needs as many, got {len(seeds)}")
         seeds = [_seed(y, s) for y, s in zip(outputs, seeds)]
         return tree.unflatten(structure, pullback.pull(outputs, seeds, retain=True))
 
-    return tree.unflatten(out_structure, [_result(pullback, y) for y in outputs]), pull
+    return tree.unflatten(out_structure, [pullback.result(y) for y in outputs]), pull
 
 
 def _call(pullback: _Pullback, fn: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], Any]:
     with enable_grad():
-        if pullback.level is None:
-            out = fn(*args, **kwargs)
-        else:
-            with pullback.level:
+        if pullback.is_new:
+            with pullback.level:  # type: ignore[union-attr]
                 out = fn(*args, **kwargs)
+        else:
+            out = fn(*args, **kwargs)
     leaves, structure = tree.flatten(out)
     return [as_tensor(y) for y in leaves], structure
-
-
-def _result(pullback: _Pullback, y: Tensor) -> Tensor:
-    """An output as the caller sees it: without this call's tape unless something outside is tracked."""
-    if pullback.level is not None:
-        return pullback.level.lower(y)
-    if y._node is None:
-        return y
-    if not pullback._needs_graph([(y._node, y.detach())]):
-        return Tensor(y._data, None, y._ns)
-    return y
 
 
 def value_and_grad(
@@ -222,20 +237,31 @@ def value_and_grad(
         def run(*a: Any, **k: Any) -> Any:
             out = fn(*a, **k)
             if has_aux:
+                if not isinstance(out, tuple) or len(out) != 2:
+                    raise GradientError("with has_aux the function returns a pair, (element, aux)")
                 out, extra = out
-                aux.append(tree.map_leaves(lambda t: t.detach() if isinstance(t, Tensor) else t, extra))
+                aux.append(extra)
             return out
 
-        (y,), _ = _call(pullback, run, full, kwargs)
+        outputs, _ = _call(pullback, run, full, kwargs)
+        if len(outputs) != 1:
+            raise GradientError(
+                f"grad is for functions of one element, this one returned {len(outputs)} arrays; "
+                "use has_aux=True for what is not differentiated"
+            )
+        (y,) = outputs
+        if not y.dtype.is_differentiable:
+            raise DTypeError(f"grad needs a function with a floating-point value, this one returned {y.dtype.name}")
         if y.size != 1:
             raise GradientError(
                 f"grad is for functions of one element, this one returned shape {y.shape}; use jacobian or vjp"
             )
-        grads = tree.unflatten(
-            structure, pullback.pull([y], [ops.ones_like(_result(pullback, y).detach())], retain=False)
-        )
-        value = _result(pullback, y)
-        return (value if not has_aux else (value, aux[0])), grads[0] if single else tuple(grads)
+        result: Any = pullback.result(y)
+        if has_aux:
+            extra = tree.map_leaves(lambda t: pullback.result(t) if isinstance(t, Tensor) else t, aux[0])
+            result = (result, extra)
+        grads = tree.unflatten(structure, pullback.pull([y], [_seed(y, None)], retain=False))
+        return result, grads[0] if single else tuple(grads)
 
     return wrapped
 
@@ -274,6 +300,8 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
         >>> y.item(), t.item()
         (9.0, 6.0)
     """
+    if not isinstance(primals, list | tuple) or not isinstance(tangents, list | tuple):
+        raise GradientError("jvp takes a tuple of primals and one of tangents: jvp(f, (x,), (t,))")
     leaves, structure = tree.flatten(tuple(primals))
     directions, _ = tree.flatten(tuple(tangents))
     if len(leaves) != len(directions):
@@ -305,13 +333,15 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callabl
     @functools.wraps(fn)
     def wrapped(*args: Any) -> Any:
         axes = in_axes if isinstance(in_axes, tuple | list) else (in_axes,) * len(args)
+        if len(axes) != len(args):
+            raise ShapeError(f"vmap with in_axes of {len(axes)} arguments was called with {len(args)}")
         flat: list[tuple[Any, Any, int | None]] = []
         sizes: set[int] = set()
         for arg, axis in zip(args, axes):
             leaves, structure = tree.flatten(arg)
             tensors = [as_tensor(x) for x in leaves] if axis is not None else leaves
             if axis is not None:
-                sizes.update(x.shape[axis] for x in tensors)
+                sizes.update(x.shape[negative_axis(axis, x.ndim)] for x in tensors)
             flat.append((tensors, structure, axis))
         if len(sizes) != 1:
             raise ShapeError(f"vmap needs one batch size over all mapped arguments, got {sorted(sizes) or 'none'}")
@@ -328,8 +358,8 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callabl
             out = [as_tensor(y) for y in out]
         results = []
         for y in out:
-            y = level.lower(y) if y._level is level else ops.broadcast_to(y, (level.size, *y.shape))
-            results.append(ops.moveaxis(y, 0, out_axes))
+            y = y if y._level is level else level.lift(y)
+            results.append(ops.moveaxis(y._data, 0, out_axes))
         return tree.unflatten(out_structure, results)
 
     return wrapped

@@ -1,42 +1,47 @@
-"""Nested dicts, lists and tuples of arrays, flattened and put back together."""
+"""Nested dicts, lists and tuples of arrays, flattened and put back together. None holds no array."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+LEAF = object()
+"""Stands for a leaf in a structure."""
 
 
 def flatten(tree: Any) -> tuple[list[Any], Any]:
     """The leaves in order, and the structure that `unflatten` needs."""
     leaves: list[Any] = []
+    return leaves, _take_leaves(tree, leaves)
 
-    def walk(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: walk(value) for key, value in node.items()}
-        if isinstance(node, tuple) and hasattr(node, "_fields"):  # a named tuple
-            return type(node)(*[walk(value) for value in node])
-        if isinstance(node, list | tuple):
-            return type(node)(walk(value) for value in node)
-        leaves.append(node)
+
+def _take_leaves(node: Any, leaves: list[Any]) -> Any:
+    # a function of the module: one that refers to itself in its own scope would keep the leaves alive in a cycle
+    if isinstance(node, dict):
+        return {key: _take_leaves(value, leaves) for key, value in node.items()}
+    if isinstance(node, tuple) and hasattr(node, "_fields"):  # a named tuple
+        return type(node)(*[_take_leaves(value, leaves) for value in node])
+    if isinstance(node, list | tuple):
+        return type(node)([_take_leaves(value, leaves) for value in node])
+    if node is None:
         return None
-
-    return leaves, walk(tree)
+    leaves.append(node)
+    return LEAF
 
 
 def unflatten(structure: Any, leaves: list[Any]) -> Any:
     """The tree of this structure with these leaves."""
-    it = iter(leaves)
+    return _put_leaves(structure, iter(leaves))
 
-    def walk(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: walk(value) for key, value in node.items()}
-        if isinstance(node, tuple) and hasattr(node, "_fields"):
-            return type(node)(*[walk(value) for value in node])
-        if isinstance(node, list | tuple):
-            return type(node)(walk(value) for value in node)
-        return next(it)
 
-    return walk(structure)
+def _put_leaves(node: Any, leaves: Iterator[Any]) -> Any:
+    if isinstance(node, dict):
+        return {key: _put_leaves(value, leaves) for key, value in node.items()}
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        return type(node)(*[_put_leaves(value, leaves) for value in node])
+    if isinstance(node, list | tuple):
+        return type(node)([_put_leaves(value, leaves) for value in node])
+    return next(leaves) if node is LEAF else None
 
 
 def map_leaves(fn: Callable[[Any], Any], tree: Any) -> Any:

@@ -39,7 +39,7 @@ newaxis = None
 
 _FUNCTIONS = tuple(
     """
-    abs acos acosh add all any arange argmax argmin asarray asin asinh astype atan atan2 atanh
+    abs acos acosh add all any arange argmax argmin array asarray asin asinh astype atan atan2 atanh
     bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor broadcast_to
     ceil clip concat cos cosh cumulative_sum divide equal erf exp expand_dims expm1 eye flip floor
     floor_divide full full_like getitem greater greater_equal hypot isfinite isinf isnan less less_equal
@@ -51,7 +51,7 @@ _FUNCTIONS = tuple(
     """.split()  # noqa: SIM905 - a table, not code
 )
 
-_ALIASES = {"array": "asarray", "absolute": "abs", "concatenate": "concat", "power": "pow", "mod": "remainder",
+_ALIASES = {"absolute": "abs", "concatenate": "concat", "power": "pow", "mod": "remainder",
             "cumsum": "cumulative_sum", "transpose": "permute_dims", "true_divide": "divide", "arctan": "atan",
             "arcsin": "asin", "arccos": "acos", "amax": "max", "amin": "min"}  # fmt: skip
 

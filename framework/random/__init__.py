@@ -110,12 +110,17 @@ def normal(
         >>> fw.random.normal((2, 3)).shape
         (2, 3)
     """
+    if std < 0.0:
+        raise ConfigError(f"a standard deviation is not negative, got {std!r}")
     values = _stream(generator, backend).normal(_shape(shape))
     if std != 1.0:
         values *= std
     if mean != 0.0:
         values += mean
     return _made(values, dtype, backend)
+
+
+_PRECISION = {"float32": 24, "float16": 11, "bfloat16": 8}
 
 
 def uniform(
@@ -129,6 +134,9 @@ def uniform(
 ) -> Tensor:
     """Numbers spread evenly over [low, high)."""
     values = _stream(generator, backend).uniform(_shape(shape))
+    bits = _PRECISION.get((get_default_dtype() if dtype is None else _dt.dtype(dtype)).name)
+    if bits is not None:  # cut, where the cast would round up to 1
+        values = values * 2.0**bits // 1 / 2.0**bits
     if (low, high) != (0.0, 1.0):
         values = low + values * (high - low)
     return _made(values, dtype, backend)
@@ -146,6 +154,8 @@ def integers(
     """Integers from `low` (0 if only one bound is given) up to, not including, `high`."""
     if high is None:
         low, high = 0, low
+    if low >= high:
+        raise ConfigError(f"no integer is at least {low} and under {high}")
     return _made(_stream(generator, backend).integers(low, high, _shape(shape)), dtype, backend)
 
 
@@ -153,6 +163,8 @@ def bernoulli(
     p: float, shape: Shape = (), *, dtype: Any = None, backend: Any = None, generator: Generator | None = None
 ) -> Tensor:
     """Ones with probability `p`, else zeros."""
+    if not 0.0 <= p <= 1.0:
+        raise ConfigError(f"a probability is from 0 to 1, got {p!r}")
     values = _stream(generator, backend).uniform(_shape(shape)) < p
     return _made(values, dtype, backend)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from framework.autodiff import convert
 from framework.autodiff.convert import as_tensor
+from framework.autodiff.levels import LeveledTensor
 from framework.autodiff.modes import get_default_dtype, grad_enabled
 from framework.autodiff.namespace import PRIMITIVES, namespace_of, ops
 from framework.autodiff.primitive import primitive, public
@@ -172,6 +173,7 @@ def to_device(x: Any, device: str) -> Tensor:
 def stop_gradient(x: Any, /) -> Tensor:
     """`x` as a constant: no gradient of any order, in any mode, flows through."""
     x = as_tensor(x)
-    while x._level is not None and not x._level.is_batch:
-        x = x._data
-    return x if x._level is not None else x.detach()
+    if x._level is None:
+        return x.detach()
+    below = stop_gradient(x._data)
+    return LeveledTensor(below, x._level) if x._level.is_batch else below

@@ -12,6 +12,7 @@ from typing import Any
 
 from framework.autodiff.convert import as_tensor
 from framework.autodiff.kinds import elementwise
+from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
@@ -225,8 +226,8 @@ elementwise("relu", lambda ns, t, out, x: ns.relu_grad(t, out), forward=_relu_fo
 
 
 def _sigmoid_forward(ns: Any, x: Any) -> Any:
-    # tanh neither overflows nor loses small values of the other tail's derivative
-    return ns.tanh(x * 0.5) * 0.5 + 0.5
+    # exp(min(x, 0)) / (1 + exp(-|x|)): no overflow, and full precision in both tails
+    return ns.exp(ns.minimum(x, ns.zeros_like(x))) / (ns.exp(-ns.abs(x)) + 1)
 
 
 elementwise("sigmoid", lambda ns, t, out, x: t * (out * (1 - out)), forward=_sigmoid_forward, keep_out=OUT)
@@ -292,7 +293,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
             return x
         dtype = x._ns.backend.native(d)
         if not d.is_differentiable:
-            return _astype(x.detach() if x._level is None else x, dtype=dtype)
+            return _astype(ops.stop_gradient(x), dtype=dtype)
     return _astype(x, dtype=dtype)
 
 

@@ -35,28 +35,56 @@ def _getitem_jvp(ns: Any, tangents: Any, out: Any, x: Any, *indices: Any, parts:
     return None if tangents[0] is None else ns.getitem_parts(tangents[0], *indices, parts=parts)
 
 
-def _batched_indices(ops: Any, n: int, is_batched: Any, indices: Any, parts: Any, device: str) -> list[Any]:
-    """The row numbers of the batch, and the index arrays at the rank they need beside them."""
-    if any(p is not HOLE for p in parts[: len(indices)]):
-        raise GradientError("vmap over an index array needs the indexed axes in front; use moveaxis first")
-    rank = max(i.ndim - b for i, b in zip(indices, is_batched))
-    rows = ops.reshape(ops.arange(n, dtype=dt.int64, device=device), (n,) + (1,) * rank)
-    return [rows] + [
-        ops.reshape(i, (n,) + (1,) * (rank + 1 - i.ndim) + i.shape[1:]) if b else i for i, b in zip(indices, is_batched)
+# Batching. As in NumPy, the axes of index arrays stand where the arrays stand if these (and integers)
+# are neighbours, else in front. An index array of row numbers, for the batch, would part them.
+
+
+def _lead(parts: tuple[Any, ...]) -> int:
+    """How many axes of the selection stand in front of those of its index arrays."""
+    at = [i for i, p in enumerate(parts) if p is HOLE or isinstance(p, int)]
+    return at[0] if at[-1] - at[0] + 1 == len(at) else 0
+
+
+def _rank(indices: Any, is_batched: Any) -> int:
+    """The axes that the index arrays of one sample have together."""
+    return max(i.ndim - b for i, b in zip(indices, is_batched))
+
+
+def _aligned(ops: Any, indices: Any, is_batched: Any) -> list[Any]:
+    """The index arrays with the batch in front and one rank, so that they broadcast."""
+    rank = _rank(indices, is_batched)
+    return [
+        ops.reshape(i, (i.shape[0],) + (1,) * (rank + 1 - i.ndim) + i.shape[1:]) if b else i
+        for i, b in zip(indices, is_batched)
     ]
+
+
+def _with_rows(ops: Any, n: int, indices: Any, is_batched: Any, device: str) -> list[Any]:
+    """The row numbers of the batch, and the index arrays beside them."""
+    rows = ops.reshape(ops.arange(n, dtype=dt.int64, device=device), (n,) + (1,) * _rank(indices, is_batched))
+    return [rows, *_aligned(ops, indices, is_batched)]
+
+
+def _moved(ops: Any, x: Any, source: int, destination: int, count: int) -> Any:
+    """`x` with `count` neighbouring axes moved, the others in order."""
+    order = list(range(x.ndim))
+    block = order[source : source + count]
+    del order[source : source + count]
+    order[destination:destination] = block
+    return x if order == sorted(order) else ops.permute_dims(x, tuple(order))
 
 
 def _getitem_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, fn: Any) -> Any:
     x, *indices = inputs
     parts = params["parts"]
     if not any(is_batched[1:]):
-        if not indices:
-            return fn(x, parts=(slice(None), *parts))
-        first = parts.index(HOLE)  # arrays that are apart would move to the front; so does the batch axis
-        if all(p is HOLE for p in parts[first : first + len(indices)]):
-            return fn(x, *indices, parts=(slice(None), *parts))
-    x = x if is_batched[0] else ops.broadcast_to(x, (n, *x.shape))
-    return fn(x, *_batched_indices(ops, n, is_batched[1:], indices, parts, x.device), parts=(HOLE, *parts))
+        out = fn(x, *indices, parts=(slice(None), *parts))
+        apart = indices and not _lead((slice(None), *parts))
+        return _moved(ops, out, _rank(indices, is_batched[1:]), 0, 1) if apart else out
+    if not is_batched[0]:
+        return _moved(ops, fn(x, *_aligned(ops, indices, is_batched[1:]), parts=parts), _lead(parts), 0, 1)
+    out = fn(x, *_with_rows(ops, n, indices, is_batched[1:], x.device), parts=(HOLE, *parts))
+    return _moved(ops, out, 1, 1 + _lead(parts), _rank(indices, is_batched[1:]))
 
 
 _getitem = primitive(
@@ -97,7 +125,8 @@ def _index_add_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any
     if not indices:
         return fn(values, shape=(n, *shape), parts=(slice(None), *parts))
     values = values if is_batched[0] else ops.broadcast_to(values, (n, *values.shape))
-    full = _batched_indices(ops, n, is_batched[1:], indices, parts, values.device)
+    values = _moved(ops, values, 1 + _lead(parts), 1, _rank(indices, is_batched[1:]))
+    full = _with_rows(ops, n, indices, is_batched[1:], values.device)
     return fn(values, *full, shape=(n, *shape), parts=(HOLE, *parts))
 
 
@@ -138,12 +167,14 @@ def _setitem_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, 
     x, value, *indices = inputs
     parts = params["parts"]
     x = x if is_batched[0] else ops.broadcast_to(x, (n, *x.shape))
-    if is_batched[1]:  # the value's own rank must be that of the selection, the batch in front
-        target = ops.getitem_parts(x[0], *[i[0] if b else i for i, b in zip(indices, is_batched[2:])], parts=parts)
-        value = ops.reshape(value, (n,) + (1,) * (target.ndim + 1 - value.ndim) + value.shape[1:])
-    if not any(is_batched[2:]) and not indices:
+    rank = _rank(indices, is_batched[2:]) if indices else 0
+    free = len([p for p in parts if p is None or isinstance(p, slice)])
+    value = ops.expand_dims(value, axis=0) if not is_batched[1] else value
+    value = ops.reshape(value, value.shape[:1] + (1,) * (rank + free + 1 - value.ndim) + value.shape[1:])
+    if not indices:
         return fn(x, value, parts=(slice(None), *parts))
-    return fn(x, value, *_batched_indices(ops, n, is_batched[2:], indices, parts, x.device), parts=(HOLE, *parts))
+    value = _moved(ops, value, 1 + _lead(parts), 1, rank)
+    return fn(x, value, *_with_rows(ops, n, indices, is_batched[2:], x.device), parts=(HOLE, *parts))
 
 
 _setitem = primitive(
@@ -161,16 +192,18 @@ expose("setitem_parts", _setitem)
 
 
 def _parse_key(x: Tensor, key: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
-    """A key as static parts with holes, and the index arrays that belong in them."""
+    """A key as static parts with holes, one for each axis, and the index arrays that belong in them."""
     parts: list[Any] = []
     indices: list[Tensor] = []
-    key = key if isinstance(key, tuple) else (key,)
-    for item in key:
+    masks: list[tuple[int, tuple[int, ...]]] = []
+    for item in key if isinstance(key, tuple) else (key,):
         if item is None or item is Ellipsis or (isinstance(item, int | slice) and not isinstance(item, bool)):
             parts.append(_static(item))
-        elif isinstance(item, Tensor | list) or hasattr(item, "shape") or isinstance(item, bool):
-            index = as_tensor(item, x)
+        elif isinstance(item, Tensor | list | bool) or hasattr(item, "shape"):
+            is_empty = isinstance(item, list) and not item
+            index = as_tensor(item, x) if not is_empty else ops.zeros((0,), dtype=dt.int64, device=x.device)
             if index.dtype is dt.bool_:  # a mask: its size depends on values
+                masks.append((len(parts), index.shape))
                 indices.extend(ops.nonzero(index))
                 parts.extend([HOLE] * index.ndim)
             elif index.dtype.kind in ("int", "uint"):
@@ -180,12 +213,15 @@ def _parse_key(x: Tensor, key: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
                 raise DTypeError(f"an index is an integer or a bool array, got {index.dtype.name}")
         else:
             parts.append(item.__index__())
-    used = len([p for p in parts if p is not None and p is not Ellipsis])
-    if used > x.ndim:
-        raise ShapeError(f"{used} indices for an array of shape {x.shape}")
-    # an explicit Ellipsis at the end, so that a batch axis may come in front
-    for at in [i for i, p in enumerate(parts) if p is Ellipsis]:
-        parts[at : at + 1] = [slice(None)] * (x.ndim - used)
+    free = x.ndim - len([p for p in parts if p is not None and p is not Ellipsis])
+    if free < 0:
+        raise ShapeError(f"{x.ndim - free} indices for an array of shape {x.shape}")
+    at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
+    for start, shape in masks:
+        axis = len([p for p in parts[:start] if p is not None and p is not Ellipsis]) + (free if start > at else 0)
+        if x.shape[axis : axis + len(shape)] != shape:
+            raise IndexError(f"a mask of shape {shape} for axes of lengths {x.shape[axis : axis + len(shape)]}")
+    parts[at : at + 1] = [slice(None)] * free
     return tuple(parts), indices
 
 
@@ -216,11 +252,14 @@ def setitem(x: Any, key: Any, value: Any, /) -> Tensor:
     if value.dtype is not x.dtype:
         value = ops.astype(value, x.dtype)
     parts, indices = _parse_key(x, key)
+    rank = len([p for p in parts if p is None or isinstance(p, slice)]) + max([i.ndim for i in indices], default=0)
+    if value.ndim > rank:  # axes of length one in front, as NumPy allows
+        value = ops.squeeze(value, axis=tuple(range(value.ndim - rank)))
     return _setitem(x, value, *indices, parts=parts)
 
 
 @public
-def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
+def take(x: Any, indices: Any, /, axis: int | None = None) -> Tensor:
     """Elements, or slices, at integer `indices` along `axis`."""
     x = as_tensor(x)
     if axis is None:
@@ -230,7 +269,7 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
 
 
 @public
-def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
+def take_along_axis(x: Any, indices: Any, /, axis: int = -1) -> Tensor:
     """Along `axis` the elements that `indices`, of the same rank, name."""
     x = as_tensor(x)
     indices = as_tensor(indices, x)
@@ -257,7 +296,11 @@ def _nonzero_forward(ns: Any, x: Any, *, axis: int) -> Any:
     return ns.xp.nonzero(x)[axis]
 
 
-_nonzero = primitive("nonzero_axis", arity=1, forward=_nonzero_forward)
+def _nonzero_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, fn: Any) -> Any:
+    raise GradientError("inside vmap the number of nonzero elements differs by sample; use where() instead of a mask")
+
+
+_nonzero = primitive("nonzero_axis", arity=1, forward=_nonzero_forward, batch=_nonzero_batch)
 
 
 @public

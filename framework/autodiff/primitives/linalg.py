@@ -120,7 +120,8 @@ def _linear_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, f
     out = ops.matmul(x, ops.matrix_transpose(_between(ops, weight, x, is_batched[0], is_batched[1])))
     if bias:
         b = bias[0]
-        out = out + (ops.reshape(b, (n,) + (1,) * (out.ndim - 2) + (b.shape[-1],)) if is_batched[2] else b)
+        rank = out.ndim - any(is_batched[:2])
+        out = out + (ops.reshape(b, (n,) + (1,) * (rank - 1) + (b.shape[-1],)) if is_batched[2] else b)
     return ops.squeeze(out, axis=-2) if vector else out
 
 

@@ -30,7 +30,7 @@ def _restore(ns: Any, g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool)
 # -- sum -----------------------------------------------------------------------------------------
 
 
-def _sum_forward(ns: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+def _sum_forward(ns: Any, x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
     return ns.xp.sum(x, axis=axis, keepdims=keepdims)
 
 
@@ -42,7 +42,7 @@ _sum = linear_map("sum", _sum_transpose, forward=_sum_forward)
 
 
 @public
-def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+def sum(x: Any, /, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """Sum over `axis` (all by default); small integers and bools are summed in 64 bits."""
     x = as_tensor(x)
     x = x if dtype is None else ops.astype(x, dtype)
@@ -50,15 +50,15 @@ def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = Fal
 
 
 @public
-def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def mean(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Mean over `axis`."""
     x = _floating(x)
     axes = negative_axes(axis, x.ndim)
-    return _sum(x, axis=axes, keepdims=keepdims) / _count(x, axes)
+    return _sum(x, axis=axes, keepdims=keepdims) / (_count(x, axes) or math.nan)
 
 
 @public
-def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+def var(x: Any, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """Variance over `axis`: squared deviations from the mean divided by n − correction."""
     x = _floating(x)
     axes = negative_axes(axis, x.ndim)
@@ -68,7 +68,7 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
 
 
 @public
-def std(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+def std(x: Any, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """Standard deviation over `axis`; its gradient where it is 0 is 0."""
     return ops.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
@@ -118,7 +118,7 @@ _prod = primitive("prod", arity=1, forward=_prod_forward, vjp=_prod_vjp, jvp=_pr
 
 
 @public
-def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+def prod(x: Any, /, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """Product over `axis`; its gradient is right where elements are zero."""
     x = as_tensor(x)
     x = x if dtype is None else ops.astype(x, dtype)
@@ -149,7 +149,7 @@ _max, _min = _extremum("max"), _extremum("min")
 
 
 @public
-def max(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def max(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Maximum over `axis`; ties share the gradient equally."""
     x = as_tensor(x)
     axes = negative_axes(axis, x.ndim)
@@ -158,7 +158,7 @@ def max(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 @public
-def min(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def min(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Minimum over `axis`; ties share the gradient equally."""
     x = as_tensor(x)
     axes = negative_axes(axis, x.ndim)
@@ -200,26 +200,26 @@ def _along(apply: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
 
 
 @public
-def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+def argmax(x: Any, /, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
     """Index of the first maximum along `axis`, or in the flattened array."""
     return _along(_argmax, x, axis, keepdims)
 
 
 @public
-def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+def argmin(x: Any, /, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
     """Index of the first minimum along `axis`, or in the flattened array."""
     return _along(_argmin, x, axis, keepdims)
 
 
 @public
-def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def any(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Whether any element over `axis` is true."""
     x = as_tensor(x)
     return _any(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
 
 
 @public
-def all(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def all(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Whether all elements over `axis` are true."""
     x = as_tensor(x)
     return _all(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
@@ -240,7 +240,7 @@ _cumsum = linear_map("cumulative_sum", _cumsum_transpose, forward=_cumsum_forwar
 
 
 @public
-def cumulative_sum(x: Any, /, *, axis: int | None = None) -> Tensor:
+def cumulative_sum(x: Any, /, axis: int | None = None) -> Tensor:
     """Cumulative sum along `axis`, which may be left out for one axis."""
     x = as_tensor(x)
     if axis is None:
@@ -297,25 +297,25 @@ _log_softmax = primitive(
 
 
 @public
-def softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+def softmax(x: Any, /, axis: int = -1) -> Tensor:
     """exp(x) divided by its sum along `axis`."""
     x = _floating(x)
-    return _softmax(x, axis=negative_axis(axis, x.ndim))
+    return _softmax(x, axis=negative_axis(axis, x.ndim)) if x.size else x
 
 
 @public
-def log_softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+def log_softmax(x: Any, /, axis: int = -1) -> Tensor:
     """The logarithm of `softmax`, computed without overflow."""
     x = _floating(x)
-    return _log_softmax(x, axis=negative_axis(axis, x.ndim))
+    return _log_softmax(x, axis=negative_axis(axis, x.ndim)) if x.size else x
 
 
 @public
-def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def logsumexp(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis`, computed without overflow."""
     x = _floating(x)
     axes = negative_axes(axis, x.ndim)
-    top = max(x.detach() if x._level is None else ops.stop_gradient(x), axis=axes, keepdims=True)
+    top = max(ops.stop_gradient(x), axis=axes, keepdims=True)
     top = ops.where(ops.isfinite(top), top, 0.0)
     out = ops.log(sum(ops.exp(x - top), axis=axes, keepdims=True)) + top
     return out if keepdims else ops.squeeze(out, axis=axes)

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from framework.autodiff import convert
 from framework.autodiff.convert import as_tensor
 from framework.autodiff.kinds import linear_map, negative_axes, negative_axis
+from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
 from framework.autodiff.tensor import Tensor
 from framework.errors import ShapeError
@@ -87,7 +89,7 @@ def squeeze(x: Any, /, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 @public
-def expand_dims(x: Any, /, *, axis: int = 0) -> Tensor:
+def expand_dims(x: Any, /, axis: int = 0) -> Tensor:
     """With a new axis of length one at `axis`."""
     x = as_tensor(x)
     at = negative_axis(axis, x.ndim + 1) + x.ndim + 1
@@ -154,13 +156,14 @@ _permute = linear_map("permute_dims", _permute_transpose, forward=_permute_forwa
 
 
 @public
-def permute_dims(x: Any, /, axes: Sequence[int]) -> Tensor:
-    """The axes in another order.
+def permute_dims(x: Any, /, axes: Sequence[int] | None = None) -> Tensor:
+    """The axes in another order; reversed where none is given.
 
     Raises:
         ShapeError: `axes` is not a permutation of all axes.
     """
     x = as_tensor(x)
+    axes = range(-1, -x.ndim - 1, -1) if axes is None else axes
     negative = tuple(negative_axis(a, x.ndim) for a in axes)
     if sorted(negative) != list(range(-x.ndim, 0)):
         raise ShapeError(f"permute_dims of shape {x.shape} needs each axis once, got {tuple(axes)}")
@@ -208,10 +211,47 @@ _flip = linear_map("flip", _flip_transpose, forward=_flip_forward)
 
 
 @public
-def flip(x: Any, /, *, axis: int | Sequence[int] | None = None) -> Tensor:
+def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Tensor:
     """Elements in reverse order along `axis`."""
     x = as_tensor(x)
     return _flip(x, axis=negative_axes(axis, x.ndim))
+
+
+# -- making arrays of arrays ---------------------------------------------------------------------
+
+
+@public
+def asarray(
+    obj: Any, /, *, dtype: Any = None, device: str | None = None, copy: bool | None = None, backend: Any = None
+) -> Tensor:
+    """A Tensor of `obj`. Unlike in `fw.tensor`, gradients flow through Tensors, also those in nested lists."""
+    if isinstance(obj, list | tuple):
+        like = _first_tensor(obj)
+        if like is not None:
+            obj = stack([a if _is_number(a) else asarray(a, device=like.device) for a in obj])
+    if not isinstance(obj, Tensor):
+        return convert.asarray(obj, dtype=dtype, device=device, copy=copy, backend=backend)
+    moved = obj.to(device=str(backend) if device is None and backend is not None else device, dtype=dtype)
+    return ops.clone(moved) if copy and moved is obj else moved
+
+
+def _is_number(a: Any) -> bool:
+    return isinstance(a, bool | int | float | complex)
+
+
+def _first_tensor(obj: Any) -> Tensor | None:
+    if isinstance(obj, Tensor):
+        return obj
+    found = map(_first_tensor, obj) if isinstance(obj, list | tuple) else ()
+    return next((t for t in found if t is not None), None)
+
+
+@public
+def array(
+    obj: Any, /, *, dtype: Any = None, device: str | None = None, copy: bool | None = True, backend: Any = None
+) -> Tensor:
+    """A copy of `obj` as a Tensor; see `asarray`."""
+    return asarray(obj, dtype=dtype, device=device, copy=copy, backend=backend)
 
 
 # -- joining -------------------------------------------------------------------------------------
@@ -252,14 +292,20 @@ _concat = primitive(
 )
 
 
+def _tensors(arrays: Sequence[Any]) -> list[Tensor]:
+    """Each as a Tensor; numbers among them are weak, and join the backend of the first Tensor."""
+    like = next((a for a in arrays if isinstance(a, Tensor)), None)
+    return [as_tensor(a, like) for a in arrays]
+
+
 @public
-def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
+def concat(arrays: Sequence[Any], /, axis: int | None = 0) -> Tensor:
     """Arrays joined along an existing axis, or flattened first for None.
 
     Raises:
         ShapeError: nothing to join, or the other axes differ.
     """
-    tensors = [as_tensor(a) for a in arrays]
+    tensors = _tensors(arrays)
     if not tensors:
         raise ShapeError("concat needs at least one array")
     if axis is None:
@@ -272,13 +318,13 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
 
 
 @public
-def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
+def stack(arrays: Sequence[Any], /, axis: int = 0) -> Tensor:
     """Arrays of one shape joined along a new axis.
 
     Raises:
         ShapeError: the shapes differ.
     """
-    tensors = [as_tensor(a) for a in arrays]
+    tensors = _tensors(arrays)
     if len({t.shape for t in tensors}) != 1:
         raise ShapeError(f"stack needs arrays of one shape, got {[t.shape for t in tensors]}")
     return concat([expand_dims(t, axis=axis) for t in tensors], axis=axis)
