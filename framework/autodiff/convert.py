@@ -23,6 +23,11 @@ def resolve_backend(backend: Any = None, device: str | None = None) -> Backend:
     return registry.get(device.partition(":")[0]) if device is not None else default_backend()
 
 
+def named_device(backend: Backend, device: str | None) -> str | None:
+    """`device` if it names one of the backend's; None if it only names the backend."""
+    return device if device is not None and (":" in device or device in backend.devices) else None
+
+
 def tensor(
     data: Any,
     *,
@@ -72,8 +77,7 @@ def asarray(
         if isinstance(data, list | tuple):
             data = _plain(data)
     own = dt.dtype(dtype) if dtype is not None else python_dtype(data)
-    where = device if device is not None and ":" in device else None
-    array = target.asarray(data, dtype=own, device=where, copy=copy)
+    array = target.asarray(data, dtype=own, device=named_device(target, device), copy=copy)
     if own is None:
         _check_numbers(target, array, data)
     return Tensor(array, None, namespace_of(target))

@@ -308,7 +308,8 @@ def _together(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         BackendError: arrays of several backends.
     """
     first = next((x for x in tensors if x is not None and x._data.shape), None)
-    first = first or next(x for x in tensors if x is not None)
+    if first is None:
+        first = next(x for x in tensors if x is not None)
     moved = []
     for x in tensors:
         if x is not None and x._ns is not first._ns:

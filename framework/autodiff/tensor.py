@@ -81,9 +81,12 @@ class Tensor(Operators):
 
     @data.setter
     def data(self, value: Any) -> None:
-        self._data = value._data if isinstance(value, Tensor) else self._ns.backend.asarray(value)
+        if isinstance(value, Tensor):
+            self._data, self._ns = value._data, value._ns
+        else:
+            self._data = self._ns.backend.asarray(value)
         if self._node is not None and self._node.prim is None:
-            self._node.shape, self._node.dtype = self._data.shape, self._data.dtype
+            self._node.shape, self._node.dtype, self._node.ns = self._data.shape, self._data.dtype, self._ns
 
     @property
     def T(self) -> Tensor:  # noqa: N802 - the standard's name
@@ -174,11 +177,11 @@ class Tensor(Operators):
         """
         if self._node is None:
             raise GradientError("only a Tensor with requires_grad=True can have a hook")
-        ns, node = self._ns, self._node
+        node = self._node
 
         def hook(g: Any) -> Any:
             is_tensor = isinstance(g, Tensor)
-            result = fn(g if is_tensor else Tensor(g, None, ns))
+            result = fn(g if is_tensor else Tensor(g, None, node.ns))
             if result is None:
                 return g
             return result if is_tensor else result._data

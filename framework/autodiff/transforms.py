@@ -158,7 +158,7 @@ class _Pullback:
     def result(self, y: Tensor) -> Tensor:
         """An output as the caller sees it: without this call's tape unless something outside is tracked."""
         if self.is_new:
-            return self.level.lower(y)  # type: ignore[no-any-return,union-attr]
+            return self.level.lower(y)  # type: ignore[union-attr]
         if y._node is None or y._level is not self.level or self._needs_graph([y._node], []):
             return y
         return Tensor(y._data, None, y._ns) if self.level is None else y._data

@@ -358,10 +358,6 @@ def move(tensor: Tensor, device: str | None, dtype: DType | None) -> None:
     if moved._data is tensor._data:
         return
     grad = None if tensor.grad is None else tensor.grad.detach().to(device=device, dtype=dtype)
-    old = tensor._node
-    tensor._node = None  # a new leaf: what was recorded before belongs to the old array
-    tensor._data, tensor._ns = moved._data, moved._ns
-    if old is not None:
-        tensor.requires_grad = True
+    tensor.data = moved
+    if grad is not None:
         tensor.grad = grad
-        tensor._node.hooks = old.hooks  # type: ignore[union-attr]

@@ -40,7 +40,7 @@ def test_lists(kind: Any) -> None:
     for i in (3, -4):
         with pytest.raises(IndexError, match=f"index {i} in a {type(m).__name__} of 3 modules"):
             m[i]
-    with pytest.raises(ConfigError, match="must be an nn.Module"):
+    with pytest.raises(ConfigError, match=r"must be an nn\.Module"):
         m.append(1)
 
 
@@ -52,7 +52,7 @@ def test_sequential_in_order_and_by_name() -> None:
     assert list(m.state_dict()) == ["up.weight", "up.bias"]
     assert list(dict(m[:1].named_children())) == ["up"]
     assert nn.Sequential()(x) is x
-    with pytest.raises(ConfigError, match="Sequential: 0 must be an nn.Module, got type"):
+    with pytest.raises(ConfigError, match=r"Sequential: 0 must be an nn\.Module, got type"):
         nn.Sequential(nn.ReLU)
 
 

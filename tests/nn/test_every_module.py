@@ -92,8 +92,14 @@ ACTIVATIONS = [
     *[Row(name, (dim,), shape=(2, 3, 4)) for name in ("Softmax", "LogSoftmax") for dim in (0, 1, -1)],
 ]  # fmt: skip
 LOSSES = [
-    *losses("CrossEntropyLoss", ("real", "class"), {"weight": W}, {"label_smoothing": 0.1},
-            {"weight": W, "label_smoothing": 0.3}, {"ignore_index": 1}),
+    *losses(
+        "CrossEntropyLoss",
+        ("real", "class"),
+        {"weight": W},
+        {"label_smoothing": 0.1},
+        {"weight": W, "label_smoothing": 0.3},
+        {"ignore_index": 1},
+    ),
     *losses("CrossEntropyLoss", ("real", "class or -100"), {"weight": W, "label_smoothing": 0.2}),
     *losses("CrossEntropyLoss", ("real", "distribution"), {"weight": W}, {"label_smoothing": 0.1}),
     *losses("CrossEntropyLoss", ("real", "class"), {"weight": W}, shape=(2, 4, 3)),
@@ -107,12 +113,14 @@ LOSSES = [
     *losses("L1Loss", ("real", "real")),
     *losses("HuberLoss", ("real", "real"), {"delta": 0.3}),
     *losses("SmoothL1Loss", ("real", "real"), {"beta": 0.3}, {"beta": 0.0}),
-    *losses("BCEWithLogitsLoss", ("real", "probability"), {"weight": W}, {"pos_weight": W}, {"weight": W, "pos_weight": W}),
+    *losses(
+        "BCEWithLogitsLoss", ("real", "probability"), {"weight": W}, {"pos_weight": W}, {"weight": W, "pos_weight": W}
+    ),
     *losses("BCELoss", ("probability", "probability"), {"weight": W}),
     *losses("KLDivLoss", ("log distribution", "distribution")),
     *losses("KLDivLoss", ("log distribution", "log distribution"), {"log_target": True})[3:],
     Row("KLDivLoss", (), {"reduction": "batchmean"}, ("log distribution", "distribution")),
-]  # fmt: skip
+]
 ROWS = [*LAYERS, *ACTIVATIONS, *LOSSES]
 CONTAINERS = {"Sequential", "ModuleList", "ModuleDict"}  # have tests of their own
 
@@ -264,8 +272,11 @@ def test_a_whole_model_equals_torch() -> None:
 
     def model(library: Any) -> Any:
         return library.Sequential(
-            library.Flatten(), library.Linear(12, 7), library.GELU(), library.Sequential(library.Linear(7, 5), library.ReLU()),
-        )  # fmt: skip
+            library.Flatten(),
+            library.Linear(12, 7),
+            library.GELU(),
+            library.Sequential(library.Linear(7, 5), library.ReLU()),
+        )
 
     ours, theirs = model(nn).double(), model(torch.nn).double()
     assert list(ours.state_dict()) == list(theirs.state_dict())

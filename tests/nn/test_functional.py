@@ -164,23 +164,49 @@ def test_axis_left_out(name: str) -> None:
 
 X = np.zeros((4, 3), np.float32)
 ERRORS: list[tuple[Any, type[Exception], str]] = [
-    (lambda: F.cross_entropy(X, np.zeros((4, 1), int)), ShapeError,
-     "cross_entropy: logits of shape (4, 3) need class numbers of shape (4,), got (4, 1). Reshape it: target.reshape(4)"),
+    (
+        lambda: F.cross_entropy(X, np.zeros((4, 1), int)),
+        ShapeError,
+        "cross_entropy: logits of shape (4, 3) need class numbers of shape (4,), got (4, 1). "
+        "Reshape it: target.reshape(4)",
+    ),
     (lambda: F.cross_entropy(X, np.zeros(5, int)), ShapeError, "need class numbers of shape (4,), got (5,)"),
-    (lambda: F.cross_entropy(np.zeros((2, 3, 5)), np.zeros((2, 3), int)), ShapeError, "class numbers of shape (2, 5), got (2, 3)"),
-    (lambda: F.cross_entropy(X, np.zeros(4)), ShapeError, "class numbers need an integer dtype: target.astype('int64')"),
+    (
+        lambda: F.cross_entropy(np.zeros((2, 3, 5)), np.zeros((2, 3), int)),
+        ShapeError,
+        "class numbers of shape (2, 5), got (2, 3)",
+    ),
+    (
+        lambda: F.cross_entropy(X, np.zeros(4)),
+        ShapeError,
+        "class numbers need an integer dtype: target.astype('int64')",
+    ),
     (lambda: F.cross_entropy(X, np.zeros(4, bool)), DTypeError, "integer dtype, got bool"),
-    (lambda: F.cross_entropy(X, np.array([0, 1, 7, 2])), DataError,
-     "cross_entropy: target 7 at flat position 2, but the logits have 3 classes; class numbers must be from 0 to 2"),
+    (
+        lambda: F.cross_entropy(X, np.array([0, 1, 7, 2])),
+        DataError,
+        "cross_entropy: target 7 at flat position 2, but the logits have 3 classes; class numbers must be from 0 to 2",
+    ),
     (lambda: F.cross_entropy(X, np.array([0, 1, -1, 2])), DataError, "target -1 at flat position 2"),
     (lambda: F.cross_entropy(X, np.array([0, 1, 3, 2]), np.ones(3)), DataError, "target 3 at flat position 2"),
     (lambda: F.nll_loss(X, np.array([0, 1, 3, 2])), DataError, "nll_loss: target 3 at flat position 2"),
-    (lambda: F.cross_entropy(X, np.zeros(4, int), np.ones(4)), ShapeError, "3 classes need a weight of shape (3,), got (4,)"),
+    (
+        lambda: F.cross_entropy(X, np.zeros(4, int), np.ones(4)),
+        ShapeError,
+        "3 classes need a weight of shape (3,), got (4,)",
+    ),
     (lambda: F.cross_entropy(X[:0], np.zeros(0, int)), ShapeError, "got an empty batch"),
     (lambda: F.cross_entropy(X, np.zeros(4, int), reduction="avg"), ConfigError, "none, mean, sum; got 'avg'"),
-    (lambda: F.cross_entropy(X, np.zeros(4, int), label_smoothing=1.5), ConfigError, "label_smoothing must be in [0, 1]"),
-    (lambda: F.mse_loss(np.zeros((4, 1)), np.zeros(4)), ShapeError,
-     "mse_loss: input of shape (4, 1) needs a target of that shape, got (4,). Reshape it: target.reshape(4, 1)"),
+    (
+        lambda: F.cross_entropy(X, np.zeros(4, int), label_smoothing=1.5),
+        ConfigError,
+        "label_smoothing must be in [0, 1]",
+    ),
+    (
+        lambda: F.mse_loss(np.zeros((4, 1)), np.zeros(4)),
+        ShapeError,
+        "mse_loss: input of shape (4, 1) needs a target of that shape, got (4,). Reshape it: target.reshape(4, 1)",
+    ),
     (lambda: F.l1_loss(np.zeros(0), np.zeros(0)), ShapeError, "the mean of no losses has no value"),
     (lambda: F.huber_loss(X, X, delta=0.0), ConfigError, "delta must be positive, got 0.0"),
     (lambda: F.smooth_l1_loss(X, X, beta=-1.0), ConfigError, "beta must not be negative, got -1.0"),
@@ -188,7 +214,7 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda: F.binary_cross_entropy_with_logits(X, X, reduction="batchmean"), ConfigError, "got 'batchmean'"),
     (lambda: F.gelu(X, approximate="erf"), ConfigError, "approximate is 'none' or 'tanh', got 'erf'"),
     (lambda: F.dropout(X, 1.5), ConfigError, "in [0, 1]; got 1.5"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", range(len(ERRORS)))

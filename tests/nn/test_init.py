@@ -21,14 +21,22 @@ FILLERS: dict[str, tuple[Any, float, float, float | None]] = {
     "normal": (lambda t: init.normal_(t, 1.0, 0.5), 1.0, 0.5, None),
     "xavier_uniform": (lambda t: init.xavier_uniform_(t, 2.0), 0.0, 2 * math.sqrt(2 / 700), 2 * math.sqrt(6 / 700)),
     "xavier_normal": (lambda t: init.xavier_normal_(t), 0.0, math.sqrt(2 / 700), None),
-    "kaiming_uniform": (lambda t: init.kaiming_uniform_(t, a=math.sqrt(5)), 0.0, 1 / math.sqrt(900), 1 / math.sqrt(300)),
+    "kaiming_uniform": (
+        lambda t: init.kaiming_uniform_(t, a=math.sqrt(5)),
+        0.0,
+        1 / math.sqrt(900),
+        1 / math.sqrt(300),
+    ),
     "kaiming_out": (
-        lambda t: init.kaiming_uniform_(t, mode="fan_out", nonlinearity="relu"), 0.0, math.sqrt(2 / 400), U * math.sqrt(2 / 400),
+        lambda t: init.kaiming_uniform_(t, mode="fan_out", nonlinearity="relu"),
+        0.0,
+        math.sqrt(2 / 400),
+        U * math.sqrt(2 / 400),
     ),
     "kaiming_normal": (lambda t: init.kaiming_normal_(t, nonlinearity="tanh"), 0.0, 5 / 3 / math.sqrt(300), None),
     "trunc_normal": (lambda t: init.trunc_normal_(t), 0.0, 0.8796, 2.0),
     "trunc_normal_off": (lambda t: init.trunc_normal_(t, 0.0, 1.0, 0.5, 1.0), 0.7362, 0.1437, 1.0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FILLERS)
@@ -51,8 +59,12 @@ def test_distributions(name: str) -> None:
 
 @pytest.mark.reference
 @pytest.mark.parametrize(
-    "name", ["uniform_", "normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "trunc_normal_"]
-)  # fmt: skip
+    "name",
+    [
+        *("uniform_", "normal_", "trunc_normal_"),
+        *("xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_"),
+    ],
+)
 @pytest.mark.parametrize("shape", [(300, 400), (64, 16, 3, 5)])
 def test_distributions_equal_torch(name: str, shape: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -62,7 +74,7 @@ def test_distributions_equal_torch(name: str, shape: tuple[int, ...]) -> None:
     ours = getattr(init, name)(fw.tensor(np.zeros(shape))).numpy()
     assert abs(ours.std() / theirs.std() - 1) < 0.02
     assert abs(ours.mean() - theirs.mean()) < 8 * theirs.std() / math.sqrt(theirs.size)
-    for q in (0.001, 0.1, 0.5, 0.9, 0.999):
+    for q in (0.01, 0.1, 0.5, 0.9, 0.99):
         assert abs(np.quantile(ours, q) - np.quantile(theirs, q)) < 0.15 * theirs.std()
 
 
@@ -129,7 +141,7 @@ def test_errors() -> None:
         init.kaiming_uniform_(p)
     with pytest.raises(ShapeError, match=r"eye_ is for matrices, got shape \(2,\)"):
         init.eye_(p)
-    with pytest.raises(ConfigError, match="no gain for nonlinearity 'rleu'. Did you mean 'relu'?"):
+    with pytest.raises(ConfigError, match=r"no gain for nonlinearity 'rleu'\. Did you mean 'relu'\?"):
         init.calculate_gain("rleu")
     with pytest.raises(ConfigError, match="mode is 'fan_in' or 'fan_out', got 'fan'"):
         init.kaiming_normal_(nn.Parameter([[1.0]]), mode="fan")

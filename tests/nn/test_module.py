@@ -110,19 +110,19 @@ def test_super_init_forgotten() -> None:
         with pytest.raises(AttributeError, match=text):
             Net(how)
     net = Net("nothing")
-    for use in (lambda: net(1.0), lambda: list(net.parameters()), lambda: net.train(), lambda: net.register_buffer("b", None)):
+    for use in (lambda: net(1.0), lambda: net.register_buffer("b", None), lambda: net.register_forward_hook(print)):
         with pytest.raises(AttributeError, match=text):
             use()
 
 
 def test_attributes() -> None:
     m = Block()
-    with pytest.raises(AttributeError, match="'Block' object has no attribute 'frist'. Did you mean 'first'?"):
+    with pytest.raises(AttributeError, match=r"'Block' object has no attribute 'frist'\. Did you mean 'first'\?"):
         _ = m.frist
     assert not hasattr(m, "__unknown__")
     with pytest.raises(ConfigError, match=r"Block.scale is a Parameter and cannot become a Tensor.*scale.assign"):
         m.scale = fw.tensor([1.0])
-    with pytest.raises(ConfigError, match="Block.mean is a buffer and must be a Tensor or None, got float"):
+    with pytest.raises(ConfigError, match=r"Block\.mean is a buffer and must be a Tensor or None, got float"):
         m.mean = 1.0
     m.mean = m.mean + 1
     assert [name for name, _ in m.named_buffers()] == ["mean", "count"]

@@ -22,8 +22,9 @@ def _make(name: str, *args: Any, dtype: Any, device: str | None, backend: Any, *
     if isinstance(dtype, dt.DType | str):
         dtype = target.native(dtype)
     made = getattr(target.xp, name)(*args, dtype=dtype, **kwargs)
-    if device is not None and ":" in device:
-        made = target.asarray(made, device=device)
+    where = convert.named_device(target, device)
+    if where is not None and where != target.device_of(made):
+        made = target.asarray(made, device=where)
     return Tensor(made, None, namespace_of(target))
 
 
@@ -129,8 +130,7 @@ def _below(x: Tensor, k: int) -> Tensor:
 def _transfer(x: Tensor, device: str) -> Tensor:
     source, target = x.backend, registry.get(device.partition(":")[0])
     array = x._data if source is target else source.to_numpy(x._data)
-    where = device if ":" in device else None
-    moved = target.asarray(array, dtype=x.dtype, device=where, copy=True)
+    moved = target.asarray(array, dtype=x.dtype, device=convert.named_device(target, device), copy=True)
     return Tensor(moved, None, namespace_of(target))
 
 

@@ -85,16 +85,30 @@ def _count(x: Tensor, axes: tuple[int, ...]) -> int:
 # -- prod ----------------------------------------------------------------------------------------
 
 
-def _prod_others(ns: Any, x: Any, axis: Any) -> Any:
-    """Per element, the product of all others along `axis`; right where elements are zero."""
-    zero = x == 0
-    ones = ns.ones_like(x)
-    safe = ns.where(zero, ones, x)
-    rest = ns.prod(safe, axis=axis, keepdims=True)  # product of the nonzero ones
-    zeros = ns.sum(ns.astype(zero, x.dtype), axis=axis, keepdims=True)
-    none = ns.astype(zeros == 0, x.dtype)
-    one = ns.astype(zeros == 1, x.dtype)
-    return rest / safe * none + ns.where(zero, ones, ns.zeros_like(x)) * rest * one
+def _others(ns: Any, x: Any) -> Any:
+    """Per element, the product of all others along the last axis: pairs first, then the pairs' others.
+
+    No element is divided by, so it is right where some are zero, and so are its own derivatives.
+    """
+    n = x.shape[-1]
+    if n < 2:
+        return ns.ones_like(x)
+    if n % 2:
+        padded = ns.concat([x, ns.ones_like(x[..., :1])], axis=-1)
+        return _others(ns, padded)[..., :n]
+    left, right = x[..., 0::2], x[..., 1::2]
+    rest = _others(ns, left * right)
+    return ns.reshape(ns.stack([rest * right, rest * left], axis=-1), x.shape)
+
+
+def _prod_others(ns: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """`_others` along several axes at once."""
+    order = (*(a for a in range(-x.ndim, 0) if a not in axis), *axis)
+    moved = ns.permute_dims(x, order)
+    kept = moved.shape[: x.ndim - len(axis)]
+    flat = ns.reshape(moved, (*kept, math.prod(x.shape[a] for a in axis)))
+    back = tuple(order.index(a) - x.ndim for a in range(-x.ndim, 0))
+    return ns.permute_dims(ns.reshape(_others(ns, flat), moved.shape), back)
 
 
 def _prod_vjp(ns: Any, g: Any, needs: Any, out: Any, residual: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
@@ -300,14 +314,16 @@ _log_softmax = primitive(
 def softmax(x: Any, /, axis: int = -1) -> Tensor:
     """exp(x) divided by its sum along `axis`."""
     x = _floating(x)
-    return _softmax(x, axis=negative_axis(axis, x.ndim)) if x.size else x
+    axis = negative_axis(axis, x.ndim)
+    return _softmax(x, axis=axis) if x.shape[axis] else ops.exp(x)  # of nothing
 
 
 @public
 def log_softmax(x: Any, /, axis: int = -1) -> Tensor:
     """The logarithm of `softmax`, computed without overflow."""
     x = _floating(x)
-    return _log_softmax(x, axis=negative_axis(axis, x.ndim)) if x.size else x
+    axis = negative_axis(axis, x.ndim)
+    return _log_softmax(x, axis=axis) if x.shape[axis] else ops.exp(x)  # of nothing
 
 
 @public

@@ -151,14 +151,14 @@ def xent_grad(probabilities: Array, targets: Array, g: Array) -> Array:
 
 def scatter_add(array: Array, key: Any, values: Array) -> Array:
     """A copy of `array` with `values` added at `key`."""
-    out = array.copy()
+    out = np.array(array)  # a scalar, which NumPy makes of 0-d results, cannot be written to
     np.add.at(out, key, values)
     return out
 
 
 def set_item(array: Array, key: Any, values: Array) -> Array:
     """A copy of `array` with `values` at `key`."""
-    out = array.copy()
+    out = np.array(array)  # a scalar, which NumPy makes of 0-d results, cannot be written to
     out[key] = values
     return out
 
@@ -227,6 +227,8 @@ def adam_update(
     decoupled: bool,
 ) -> tuple[Array, Array, Array]:
     """One step of Adam in place."""
+    if not p.flags.writeable:
+        p = p.copy()
     if weight_decay:
         if decoupled:
             p *= 1.0 - lr * weight_decay
@@ -236,7 +238,7 @@ def adam_update(
     m *= b1
     m += (1.0 - b1) * g
     v *= b2
-    t = g * g
+    t = np.asarray(g * g)  # of 0-d arrays NumPy returns a scalar
     t *= 1.0 - b2
     v += t
     np.sqrt(v, out=t)

@@ -41,8 +41,10 @@ class StrictBackend(Backend):
     def asarray(
         self, obj: Any, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None
     ) -> Any:
-        """An array from nested lists, a scalar, a NumPy array or an own array."""
+        """An array from nested lists, a scalar, a NumPy array, an own array, or one that speaks DLPack."""
         native = None if dtype is None else self.native(dtype)
+        if hasattr(obj, "__dlpack__"):
+            obj = obj if hasattr(obj, "__array_namespace__") else self.xp.from_dlpack(obj)
         if not self.owns(obj):
             return self.xp.asarray(obj, dtype=native, device=self._native_device[self.check_device(device)], copy=copy)
         if device is not None and self._native_device[self.check_device(device)] != obj.device:

@@ -1,0 +1,394 @@
+"""Saves checkpoints while training runs, and keeps the right ones."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from framework.callbacks.callback import Callback
+from framework.callbacks.checkpoint_book import Book, ranked
+from framework.callbacks.checkpoint_name import POINTERS, NameTemplate
+from framework.callbacks.checkpoint_rules import check_arguments, unknown_metric
+from framework.callbacks.schedule import validates, validates_once_an_epoch, validation_follows
+from framework.errors import CheckpointError
+from framework.loggers.console import say
+
+if TYPE_CHECKING:
+    from framework.train import Trainer, TrainModule
+
+
+class ModelCheckpoint(Callback):
+    """Saves a checkpoint at each trigger and keeps the best `save_top_k` of them.
+
+    A checkpoint is a folder that never changes once it is written. Beside the folders lie two
+    one-line files, `last` and `best`, with the names of the newest and the best one. A folder is
+    deleted only if this callback has saved it, only after its replacement is complete, and never if
+    the run was told to resume from it. What is kept is part of the checkpoint: after an interruption
+    and a resume the folder holds what it would hold without them.
+
+    Args:
+        dirpath: folder of the checkpoints; None is `checkpoints` in the run folder.
+        filename: template of the folder names; fields are `epoch`, `step` and metrics, with an
+            optional format, `{epoch}-{val_loss:.2f}`. None is `{epoch}-{step}`.
+        monitor: the metric that ranks; None keeps the newest.
+        verbose: say what is saved and why.
+        save_last: save at each trigger, also what is not among the best, and at the end of training;
+            the newest is kept until there is a newer one. "link" keeps what is there and only moves
+            the file `last`, which happens in any case.
+        save_top_k: how many to keep; -1 all, 0 none.
+        save_on_exception: save the state as it is when an exception ends the training.
+        mode: "min" or "max", which end of the metric is good.
+        auto_insert_metric_name: write fields as `name=value`.
+        every_n_train_steps: trigger: every so many optimizer updates.
+        train_time_interval: trigger: whenever so much time has passed.
+        every_n_epochs: trigger: every so many epochs; the default is 1.
+        save_on_train_epoch_end: trigger epochs at their end; False after each validation. None is
+            False only where validation does not come once an epoch.
+        enable_version_counter: give a taken name a suffix `-v1`; False replaces an own checkpoint.
+
+    A step or time trigger whose metric is not there yet, or will be renewed by a validation that
+    follows at once, waits for it. Nothing is saved in the sanity check or a fast_dev_run, nor twice
+    at one step.
+
+    Raises:
+        ConfigError: arguments that contradict each other; at the first epoch's end, a `monitor` that
+            nobody logs.
+
+    Examples:
+        >>> ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=2, filename="{epoch}-{val_acc:.3f}").state_key
+        "ModelCheckpoint{'monitor': 'val_acc', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1}"
+    """
+
+    priority: ClassVar[int] = -200
+    CHECKPOINT_JOIN_CHAR: ClassVar[str] = "-"
+    CHECKPOINT_EQUALS_CHAR: ClassVar[str] = "="
+
+    def __init__(
+        self,
+        dirpath: str | Path | None = None,
+        filename: str | None = None,
+        monitor: str | None = None,
+        verbose: bool = False,
+        save_last: bool | Literal["link"] | None = None,
+        save_top_k: int = 1,
+        save_on_exception: bool = False,
+        mode: Literal["min", "max"] = "min",
+        auto_insert_metric_name: bool = True,
+        every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None,
+        every_n_epochs: int | None = None,
+        save_on_train_epoch_end: bool | None = None,
+        enable_version_counter: bool = True,
+    ) -> None:
+        check_arguments(monitor, save_top_k, mode, every_n_train_steps, train_time_interval, every_n_epochs)
+        self.dirpath: str | None = None if dirpath is None else str(Path(dirpath).absolute())
+        self.filename = filename
+        self.monitor = monitor
+        self.mode = mode
+        self.verbose = verbose
+        self.save_last = save_last
+        self.save_top_k = save_top_k
+        self.save_on_exception = save_on_exception
+        self.current_score: float | None = None
+        """The monitored value at the latest trigger."""
+        self._given_dirpath = self.dirpath
+        self._template = NameTemplate(
+            filename, auto_insert_metric_name, self.CHECKPOINT_JOIN_CHAR, self.CHECKPOINT_EQUALS_CHAR
+        )
+        self._every_steps = every_n_train_steps or 0
+        self._interval = train_time_interval
+        no_other = not self._every_steps and train_time_interval is None
+        self._every_epochs = every_n_epochs if every_n_epochs is not None else int(no_other)
+        self._at_epoch_end = save_on_train_epoch_end
+        self._count_versions = enable_version_counter
+        self._book = Book()
+        self._spare = ""  # where a checkpoint is written that will take the place of its namesake
+        self._saved_step = 0
+        self._due = False
+        self._validated = False
+        self._next_time = 0.0
+
+    # -- what is kept --------------------------------------------------------------------------------
+
+    @property
+    def state_key(self) -> str:
+        """The class with monitor, mode and triggers, so that several of them can stand side by side."""
+        told = {"monitor": self.monitor, "mode": self.mode}
+        return (
+            f"ModelCheckpoint{told | {'every_n_train_steps': self._every_steps, 'every_n_epochs': self._every_epochs}}"
+        )
+
+    @property
+    def best_model_path(self) -> str:
+        """Path of the best checkpoint (the newest, without `monitor`); "" if there is none."""
+        return self._path(self._book.top(self.mode))
+
+    @property
+    def best_model_score(self) -> float | None:
+        """The monitored value of the best checkpoint."""
+        return self._book.best.get(self._book.top(self.mode))
+
+    @property
+    def best_k_models(self) -> dict[str, float]:
+        """Paths of the kept checkpoints with their monitored values, in order of saving."""
+        return {self._path(name): score for name, score in self._book.best.items()}
+
+    @property
+    def kth_best_model_path(self) -> str:
+        """Path of the worst of the kept best; "" if there is none."""
+        return self._path(self._book.worst(self.mode))
+
+    @property
+    def kth_value(self) -> float | None:
+        """The monitored value of the worst of the kept best."""
+        return self._book.best.get(self._book.worst(self.mode))
+
+    @property
+    def last_model_path(self) -> str:
+        """Path of the newest checkpoint; "" if there is none."""
+        return self._path(self._book.newest)
+
+    def format_checkpoint_name(self, metrics: Mapping[str, float]) -> str:
+        """The folder name for these values of `epoch`, `step` and metrics."""
+        return self._template.format(metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept, what is still to be deleted, and when was saved last."""
+        return {
+            "book": self._book.state_dict(),
+            "spare": self._spare,
+            "dirpath": self._given_dirpath or "",
+            "saved_step": self._saved_step,
+            "due": self._due,
+            "validated": self._validated,
+            "current_score": self.current_score,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue to keep what the checkpoint's run kept; another `dirpath` begins with nothing kept."""
+        if state["dirpath"] != (self._given_dirpath or ""):
+            warnings.warn(
+                f"ModelCheckpoint kept its checkpoints in {state['dirpath'] or 'the run folder'!r} and is now told "
+                f"dirpath={self._given_dirpath!r}: those stay where they are and are not counted among the best.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return
+        self._book = Book.from_state(state["book"])
+        self._spare = state["spare"]
+        self._saved_step = state["saved_step"]
+        self._due = state["due"]
+        self._validated = state["validated"]
+        self.current_score = state["current_score"]
+
+    # -- hooks ---------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: TrainModule) -> None:
+        """Find the folder, and after a resume put it into the state that the checkpoint knows."""
+        self._next_time = time.monotonic() + (self._interval.total_seconds() if self._interval else 0.0)
+        if not trainer.fast_dev_run:
+            self._take_over(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: TrainModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Trigger by steps or time."""
+        if self._every_steps:
+            if trainer.global_step % self._every_steps:
+                return
+        elif self._interval is None or time.monotonic() < self._next_time:
+            return
+        if self._interval is not None:
+            self._next_time = time.monotonic() + self._interval.total_seconds()
+        if trainer.global_step == self._saved_step:
+            return
+        self._due = True
+        if not (self._needs_metrics and validation_follows(trainer)):
+            self._save_if_possible(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: TrainModule) -> None:
+        """Trigger by validations, and what has waited for their metrics."""
+        if trainer.sanity_checking or not trainer.fitting:
+            return
+        self._validated = True
+        if self._epoch_counts(trainer) and not self._saves_at_epoch_end(trainer):
+            self._due = True
+        if self._due:
+            self._save_if_possible(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainModule) -> None:
+        """Trigger by epochs, and what has waited for an epoch's metrics."""
+        if self._epoch_counts(trainer) and self._saves_at_epoch_end(trainer):
+            self._due = True
+        if self._due:
+            self._save_if_possible(trainer, last_chance=self._validated or not validates(trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: TrainModule) -> None:
+        """With `save_last`, the state at the end of training, where it is not saved yet."""
+        if self.save_last is True:
+            self._due = True
+        if self._due:
+            self._save_if_possible(trainer, last_chance=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: TrainModule, exception: BaseException) -> None:
+        """With `save_on_exception`, the state as it is."""
+        if self.save_on_exception and trainer.fitting and trainer.log_dir is not None:
+            self.save_now(trainer)
+
+    def save_now(self, trainer: Trainer) -> str:
+        """Save the state as it is, whatever the triggers say, unless this step is saved already.
+
+        Returns the newest checkpoint's path; it is kept until there is a newer one.
+        """
+        self._save(trainer, self._values(trainer), keep=True)
+        return self.last_model_path
+
+    # -- triggers ------------------------------------------------------------------------------------
+
+    @property
+    def _needs_metrics(self) -> bool:
+        return self.monitor is not None or bool(self._template.metrics)
+
+    def _epoch_counts(self, trainer: Trainer) -> bool:
+        return self._every_epochs > 0 and (trainer.current_epoch + 1) % self._every_epochs == 0
+
+    def _saves_at_epoch_end(self, trainer: Trainer) -> bool:
+        if self._at_epoch_end is not None:
+            return self._at_epoch_end
+        return validates_once_an_epoch(trainer) or not validates(trainer)
+
+    def _save_if_possible(self, trainer: Trainer, last_chance: bool = False) -> None:
+        """Save now, or leave the trigger waiting for a metric that may still come."""
+        values = self._values(trainer)
+        wanted = (*self._template.metrics, *([self.monitor] if self.monitor is not None else []))
+        missing = [name for name in wanted if name not in values]
+        if not missing:
+            self._due = False
+            self._save(trainer, values, keep=self.save_last is True)
+        elif last_chance and not trainer.fast_dev_run:
+            raise unknown_metric(missing[0], self.monitor, self.filename, values)
+
+    def _values(self, trainer: Trainer) -> dict[str, float]:
+        return {**trainer.callback_metrics, "epoch": trainer.current_epoch, "step": trainer.global_step}
+
+    # -- saving --------------------------------------------------------------------------------------
+
+    def _save(self, trainer: Trainer, values: Mapping[str, float], keep: bool) -> None:
+        """Save one checkpoint, if it is among the best or to be kept anyway; then let go of what it replaces."""
+        if trainer.fast_dev_run or trainer.global_step == self._saved_step:
+            return
+        score = None
+        if self.monitor is not None and self.monitor in values:
+            score = ranked(float(values[self.monitor]), self.mode)
+        self.current_score = score
+        enters = (score is not None or self.monitor is None) and self._book.enters(score, self.save_top_k, self.mode)
+        if self.verbose and self.monitor is not None and not enters:
+            say(f"{self._headline(trainer)} is not among the best {self.save_top_k}")
+        if not enters and not keep:
+            return
+        folder = self._folder(trainer)
+        nan = float("nan")
+        name = self._template.format(
+            {name: values.get(name, nan) for name in (*self._template.metrics, "epoch", "step")}
+        )
+        name, spare = self._free_name(trainer, folder, name)
+        before = (self._book, self._spare, self._saved_step)
+        top_k = self.save_top_k if enters else 0
+        self._book = self._book.admit(name, score, top_k, self.mode)
+        self._spare, self._saved_step = spare, trainer.global_step
+        try:
+            trainer.save_checkpoint(folder / (spare or name))
+        except BaseException:
+            self._book, self._spare, self._saved_step = before
+            raise
+        if self.verbose:
+            say(f"{self._headline(trainer)}; saved {name!r}")
+        self._settle(trainer, folder)
+        for logger in trainer.rows.loggers:
+            logger.after_save_checkpoint(self)
+
+    def _settle(self, trainer: Trainer, folder: Path) -> None:
+        """Make the folder agree with the book: names, pointers, and last of all the deletions."""
+        if self._spare:
+            namesake = folder / self._book.newest
+            if namesake.exists():
+                _delete(namesake)
+            (folder / self._spare).rename(namesake)
+            self._spare = ""
+        trainer.write_checkpoint_pointer("last", folder / self._book.newest)
+        top = self._book.top(self.mode)
+        if top and self._ranks(trainer, folder):
+            trainer.write_checkpoint_pointer("best", folder / top)
+        source = trainer.resume_source
+        spared = Path(source).resolve() if source else None
+        gone = set()
+        for name in self._book.doomed:
+            path = folder / name
+            if path.resolve() == spared:
+                continue  # until a later run resumes from another one
+            if not path.exists() or _delete(path):
+                gone.add(name)
+        self._book = self._book.without(gone)
+
+    def _ranks(self, trainer: Trainer, folder: Path) -> bool:
+        """Whether the pointer `best` is this callback's: the first with a monitor, else the first."""
+        here = [other for other in trainer.checkpoint_callbacks if other._folder(trainer) == folder]
+        ranking = [other for other in here if other.monitor is not None]
+        return (ranking or here or [self])[0] is self
+
+    def _free_name(self, trainer: Trainer, folder: Path, name: str) -> tuple[str, str]:
+        """A name that is not taken, and where to write first if it is to replace an own checkpoint."""
+        version, free = 0, name
+        while free in POINTERS or (folder / free).exists():
+            version += 1
+            free = f"{name}-v{version}"
+        if free == name or self._count_versions:
+            return free, ""
+        if name in self._book.owned:
+            return name, free
+        raise CheckpointError(
+            f"{folder / name} exists and is not a checkpoint of this callback, and enable_version_counter=False "
+            f"forbids {free!r}. Choose another dirpath or filename, or delete it."
+        )
+
+    def _folder(self, trainer: Trainer) -> Path:
+        if self._given_dirpath is None:
+            assert trainer.log_dir is not None
+            self.dirpath = str(Path(trainer.log_dir).absolute() / "checkpoints")
+        assert self.dirpath is not None
+        return Path(self.dirpath)
+
+    def _path(self, name: str) -> str:
+        return str(Path(self.dirpath or ".") / name) if name else ""
+
+    def _take_over(self, trainer: Trainer) -> None:
+        """After a resume: forget what is not there, finish what the interruption cut short."""
+        folder = self._folder(trainer)
+        there = folder / (self._spare or self._book.newest)
+        self._book = self._book.without(
+            {name for name in self._book.owned - {self._book.newest} if not (folder / name).exists()}
+        )
+        if self._book.newest and there.exists():
+            self._settle(trainer, folder)
+        else:  # resumed from a copy elsewhere: what the book names is not this run's
+            self._book, self._spare = Book(), ""
+
+    def _headline(self, trainer: Trainer) -> str:
+        text = f"Epoch {trainer.current_epoch}, global step {trainer.global_step}"
+        return text if self.current_score is None else f"{text}: {self.monitor!r} is {self.current_score:.5f}"
+
+
+def _delete(path: Path) -> bool:
+    """Delete a checkpoint folder, its manifest first, so that half of it is never taken for a whole one."""
+    try:
+        (path / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(path)
+    except OSError as error:
+        warnings.warn(f"The old checkpoint {path} could not be deleted: {error}", RuntimeWarning, stacklevel=2)
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The command line: `fw`. Nothing here is imported by the framework itself."""

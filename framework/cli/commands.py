@@ -1,0 +1,149 @@
+"""`fw train`, `validate`, `test` and `predict`."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from framework.backend.threads import blas_threads
+from framework.cli.build import Run, after_first_step, build
+from framework.cli.config import Config, load_config
+from framework.cli.predictions import check_output, write_predictions
+from framework.cli.report import DONE, note
+from framework.cli.runs import choose_checkpoint, choose_resume, run_root
+from framework.errors import ConfigError
+from framework.train import DataModule, TrainModule
+from framework.train.signals import Interrupted
+
+KEYS = """\
+Every key of the config can be set on the command line, and wins over the files:
+  --trainer.max_epochs 3   --seed 1   --data.init_args.root DIR   --optimizer.init_args.lr 0.05
+  --lr_scheduler.class_path StepLR   --trainer.logger WandbLogger   --trainer.callbacks.0.init_args.mode max
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of one of the four commands."""
+    command = parser.get_default("command")
+    parser.epilog = KEYS
+    parser.add_argument("configs", nargs="*", metavar="CONFIG.yaml", help="config files; later ones win")
+    parser.add_argument("--print_config", action="store_true", help="print the complete config and stop")
+    if command == "train":
+        parser.description = "Train, then test on the best checkpoint where the data has a test split."
+        parser.add_argument(
+            "--resume",
+            metavar="WHERE",
+            help="go on where a run stopped: a path, last (the newest run of this config) or auto (the newest "
+            "unfinished one with an equal config, else a new run)",
+        )
+        parser.add_argument("--ckpt", metavar="PATH", help="start from the weights of this checkpoint")
+        parser.add_argument("--no-test", action="store_true", help="do not test after training")
+    else:
+        parser.description = f"{command.capitalize()} with the weights of a checkpoint."
+        parser.add_argument(
+            "--ckpt", metavar="WHERE", help="a path, last or best (the default) of the config's newest run"
+        )
+    if command == "predict":
+        parser.add_argument(
+            "--output", metavar="FILE", default="predictions.npz", help="where to write: .npz (default) or .csv"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; gives the exit code.
+
+    Raises:
+        FrameworkError: it was refused; RunFailedError where it had begun.
+    """
+    if not args.configs and not any(name.partition(".")[0] == "model" for name, _ in args.overrides):
+        raise ConfigError(f"which config? fw {args.command} CONFIG.yaml")
+    config = load_config(args.configs, args.overrides)
+    for text in config.notes:
+        note(text)
+    if args.print_config:
+        print(config.text, end="")
+        return DONE
+    with blas_threads() as limit:
+        if limit is not None:
+            note(f"BLAS uses {limit} thread{'s' if limit > 1 else ''}, what this container may use")
+        return train(config, args) if args.command == "train" else evaluate(config, args)
+
+
+def train(config: Config, args: argparse.Namespace) -> int:
+    """Fit, then test."""
+    if args.resume and args.ckpt:
+        raise ConfigError("--resume restores weights too, so --ckpt beside it would be lost; give one of them")
+    choice = choose_resume(config, args.resume)
+    if choice.finished is not None:
+        note(f"already finished: {choice.finished}")
+        return DONE
+    check_writable(run_root(config))
+    run = build(config)
+    if args.ckpt:
+        run.load_weights(choose_checkpoint(config, args.ckpt))
+    if choice.checkpoint is not None:
+        note(f"resuming from {choice.checkpoint}")
+    try:
+        with after_first_step(run.trainer):
+            run.trainer.fit(
+                run.module, datamodule=run.data, ckpt_path=str(choice.checkpoint) if choice.checkpoint else None
+            )
+            if not args.no_test and has_test(run):
+                run.trainer.test(run.module, datamodule=run.data, ckpt_path=best_checkpoint(run))
+    except Interrupted as stop:
+        if stop.checkpoint is not None:
+            note(f"to go on: fw train {' '.join(args.configs)} --resume {stop.checkpoint}")
+        return stop.exit_code
+    note(f"done: {run.trainer.log_dir}")
+    return DONE
+
+
+def evaluate(config: Config, args: argparse.Namespace) -> int:
+    """Validate, test or predict with a checkpoint."""
+    checkpoint = choose_checkpoint(config, args.ckpt)
+    output = check_output(Path(args.output)) if args.command == "predict" else None
+    run = build(config)
+    note(f"checkpoint {checkpoint}")
+    with after_first_step(run.trainer):
+        if output is not None:
+            batches = run.trainer.predict(run.module, datamodule=run.data, ckpt_path=str(checkpoint))
+            print(write_predictions(batches or [], output))
+        elif args.command == "test":
+            run.trainer.test(run.module, datamodule=run.data, ckpt_path=str(checkpoint))
+        else:
+            run.trainer.validate(run.module, datamodule=run.data, ckpt_path=str(checkpoint))
+    return DONE
+
+
+def has_test(run: Run) -> bool:
+    """Whether there are both test data and a step to measure them with."""
+    owner = run.data if run.data is not None else run.module
+    base: type = DataModule if run.data is not None else TrainModule
+    return (
+        type(owner).test_dataloader is not base.test_dataloader  # type: ignore[attr-defined]
+        and type(run.module).test_step is not TrainModule.test_step
+    )
+
+
+def best_checkpoint(run: Run) -> str | None:
+    """`"best"` where this run has kept one; else the weights as they are."""
+    callback = run.trainer.checkpoint_callback
+    return "best" if callback is not None and callback.best_model_path else None
+
+
+def check_writable(folder: Path) -> None:
+    """Try to write where the run will be, before anything else is done; leaves nothing.
+
+    Raises:
+        ConfigError: it is not possible.
+    """
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        Path(tempfile.mkdtemp(prefix=".fw-", dir=place)).rmdir()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {folder}: {error.strerror} ({place}). Set --trainer.default_root_dir to another folder"
+        ) from None

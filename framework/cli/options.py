@@ -1,0 +1,92 @@
+"""The options of a command: its own, and those that set a key of the configuration."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from framework.cli.layers import ALIASES, TOP_LEVEL
+from framework.errors import ConfigError, did_you_mean
+
+SECTIONS = (*TOP_LEVEL, *ALIASES)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with whole option names only and one line per mistake."""
+
+    def __init__(self, command: str, *, configures: bool) -> None:
+        super().__init__(prog=f"fw {command}", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.configures = configures
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{self.prog}: {message}")
+
+    def options(self) -> dict[str, bool]:
+        """The option strings, and whether each takes a value."""
+        return {name: action.nargs != 0 for action in self._actions for name in action.option_strings}
+
+
+def parse(
+    command: str, argv: Sequence[str], add_arguments: Callable[[argparse.ArgumentParser], None]
+) -> argparse.Namespace | None:
+    """The command's arguments; `overrides` holds the (dotted name, text) pairs; None after `--help`.
+
+    Raises:
+        ConfigError: an unknown option (the nearest is named) or one without its value.
+    """
+    parser = Parser(command, configures=command in ("train", "validate", "test", "predict"))
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    parser.set_defaults(command=command)
+    add_arguments(parser)
+    if "-h" in argv or "--help" in argv:
+        parser.print_help()
+        return None
+    own, overrides = split(parser, argv)
+    args = parser.parse_args(own)
+    args.overrides = overrides
+    args.argv = list(argv)
+    return args
+
+
+def split(parser: Parser, argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The command's own words, and the (dotted name, text) pairs that set keys of the configuration."""
+    known = parser.options()
+    own: list[str] = []
+    positional: list[str] = []  # argparse takes these only in one piece
+    overrides: list[tuple[str, str]] = []
+    words = iter(range(len(argv)))
+    for index in words:
+        word = argv[index]
+        name, has_value, text = word.partition("=")
+        if not word.startswith("-") or word == "-":
+            positional.append(word)
+        elif name in known:
+            own.append(word)
+            if known[name] and not has_value and index + 1 < len(argv):
+                own.append(argv[next(words)])
+        elif parser.configures and name.startswith("--") and name[2:].partition(".")[0] in SECTIONS:
+            if not has_value:
+                if index + 1 == len(argv) or argv[index + 1].startswith("--"):
+                    raise ConfigError(f"{name} needs a value: {name} VALUE or {name}=VALUE")
+                text = argv[next(words)]
+            overrides.append((name[2:], text))
+        else:
+            raise ConfigError(f"unknown option {name}.{_hint(parser, name)}")
+    return [*own, *positional], overrides
+
+
+def _hint(parser: Parser, name: str) -> str:
+    sections = [f"--{section}" for section in SECTIONS] if parser.configures else []
+    head, dot, rest = name.partition(".")
+    if dot:
+        close = did_you_mean(head, sections)
+        return (
+            close.replace("'?", f".{rest}'?") if close else f" The sections of a config are {', '.join(SECTIONS[:5])}"
+        )
+    return did_you_mean(name, [*parser.options(), *sections]) or f" `{parser.prog} --help` lists them"

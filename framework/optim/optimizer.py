@@ -1,0 +1,292 @@
+"""`Optimizer`: parameter groups, the state of each parameter, and the one loop over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from framework.autodiff import Tensor, enable_grad
+from framework.autodiff.namespace import RawNamespace
+from framework.autodiff.tape import next_seq
+from framework.errors import CheckpointError, ConfigError, DTypeError, did_you_mean
+
+Array = Any
+State = dict[str, Any]
+
+_BESIDE = ("initial_lr", "name")  # keys of a group that are no arguments: a schedule's, and the user's label
+
+
+class Optimizer:
+    """Base class of optimizers.
+
+    A subclass gives to `super().__init__` its arguments as `defaults`, checks them in `check`, and
+    defines `hyper`, the numbers of a group read once a step, `start`, the state of a parameter before
+    its first step, and `update`, one step on arrays. Parameters without a gradient are left alone.
+
+    Args:
+        params: parameters, or dicts with `"params"` and arguments that differ from the defaults.
+        defaults: the arguments of groups that do not give their own.
+    """
+
+    needs_closure: ClassVar[bool] = False
+    """Whether `step` evaluates the loss itself and so needs a closure."""
+
+    apply_if: Array = None
+    """A 0-d bool array: where it is false, the next step changes nothing. Back to None after each step."""
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Tensor, State] = {}
+        groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        if not groups:
+            raise ConfigError(f"{type(self).__name__}: got no parameters; pass model.parameters()")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    # -- for subclasses -----------------------------------------------------------------------------
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ConfigError where a group's arguments make no sense."""
+
+    def hyper(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        """The group's arguments as Python numbers, in the order in which `update` wants them.
+
+        Python numbers are weak: they never change the dtype of an array, as NumPy's would.
+        """
+        raise NotImplementedError
+
+    def start(self, ns: RawNamespace, p: Array, hyper: tuple[Any, ...]) -> State:
+        """The state of a parameter before its first step."""
+        return {}
+
+    def update(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
+        """One step of one parameter: the new array. The dict `state` is changed in place.
+
+        `p` and the arrays in `state` may be written in place; `g` never.
+        """
+        raise NotImplementedError
+
+    # -- groups ---------------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with arguments of their own: `{"params": [...], "lr": 0.01}`.
+
+        Raises:
+            ConfigError: an unknown argument, a value out of range, or a parameter that is there already.
+            DTypeError: something is not a floating-point Tensor.
+        """
+        name = type(self).__name__
+        group = dict(param_group)
+        if "params" not in group:
+            raise ConfigError(f"{name}: a parameter group needs 'params', got {sorted(group)}")
+        given = group.pop("params")
+        params = [given] if isinstance(given, Tensor) else list(given)
+        params = [p[1] if isinstance(p, tuple) else p for p in params]  # named_parameters() too
+        for key in group:
+            if key not in self.defaults and key not in _BESIDE:
+                hint = did_you_mean(key, self.defaults)
+                raise ConfigError(f"{name}: unknown argument {key!r} in a parameter group.{hint}")
+        for p in params:
+            _check_parameter(name, p)
+        held = {id(p) for old in self.param_groups for p in old["params"]}
+        if len({id(p) for p in params}) < len(params) or any(id(p) in held for p in params):
+            raise ConfigError(f"{name}: a parameter is given twice; each belongs to one group, once")
+        group = {"params": params, **self.defaults, **group}
+        self.check(group)
+        self.param_groups.append(group)
+
+    # -- steps ------------------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move all parameters that have a gradient; returns what `closure` returned, which is called first."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        flag, self.apply_if = self.apply_if, None
+        if isinstance(flag, Tensor):
+            flag = flag._data
+        if flag is not None and self._is_synchronous():
+            if not flag:
+                return loss
+            flag = None
+        states = self.state
+        update = self.update if flag is None else _selected(self.update, flag)
+        for group in self.param_groups:
+            hyper = self.hyper(group)
+            maximize = group["maximize"]
+            for p in group["params"]:
+                node = p._node
+                if node is None or (g := node.grad) is None:
+                    continue
+                if isinstance(g, Tensor):  # from backward(create_graph=True)
+                    g = g._data
+                if maximize:
+                    g = -g
+                state = states.get(p)
+                if state is None:
+                    state = states[p] = self.start(p._ns, p._data, hyper)
+                before = p._data
+                after = update(p._ns, before, g, state, hyper)
+                if after is before:
+                    node.written = next_seq()  # a backward that kept the old values can tell
+                else:
+                    p._data = after
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                node = p._node
+                if node is None or node.grad is None:
+                    continue
+                node.grad = None if set_to_none else p._ns.xp.zeros_like(p._data)
+
+    def _is_synchronous(self) -> bool:
+        return all(p._ns.backend.synchronous for group in self.param_groups for p in group["params"])
+
+    # -- state ------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """A state tree of copies: `{"state": {"0": {...}}, "param_groups": [{..., "params": [0, 1]}]}`.
+
+        Parameters are numbered through all groups, in order.
+        """
+        numbers: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                numbers[id(p)] = len(numbers)
+            plain = {key: _plain(value) for key, value in group.items() if key != "params"}
+            groups.append({**plain, "params": [numbers[id(p)] for p in group["params"]]})
+        state = {
+            str(numbers[id(p)]): {key: _copied(p, value) for key, value in own.items()}
+            for p, own in self.state.items()
+            if own and id(p) in numbers
+        }
+        return {"state": dict(sorted(state.items(), key=lambda item: int(item[0]))), "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a saved state, with the saved arguments of each group.
+
+        Raises:
+            CheckpointError: the groups, or the shapes of the parameters, differ.
+        """
+        name = type(self).__name__
+        saved_groups = state_dict["param_groups"]
+        sizes = [len(group["params"]) for group in self.param_groups]
+        saved_sizes = [len(group["params"]) for group in saved_groups]
+        if sizes != saved_sizes:
+            raise CheckpointError(
+                f"{name}.load_state_dict: this optimizer has groups of {sizes} parameters, "
+                f"the saved one of {saved_sizes}"
+            )
+        expected = {"params", *self.defaults}
+        differing = {key for saved in saved_groups for key in expected.symmetric_difference(saved)}.difference(_BESIDE)
+        if differing:
+            raise CheckpointError(
+                f"{name}.load_state_dict: the saved arguments differ in {', '.join(sorted(differing))}; "
+                "is this the state of another kind of optimizer?"
+            )
+        by_number = {
+            str(number): p
+            for group, saved in zip(self.param_groups, saved_groups)
+            for p, number in zip(group["params"], saved["params"])
+        }
+        state = {}
+        for number, own in state_dict["state"].items():
+            p = by_number.get(str(number))
+            if p is None:
+                raise CheckpointError(f"{name}.load_state_dict: state of parameter {number}, which is in no group")
+            if own:
+                state[p] = {key: _restored(name, number, key, p, value) for key, value in own.items()}
+        self.state = state
+        for group, saved in zip(self.param_groups, saved_groups):
+            for key, value in saved.items():
+                if key != "params":
+                    group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {value}" for key, value in sorted(group.items()) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def _check_parameter(name: str, p: Any) -> None:
+    if not isinstance(p, Tensor):
+        raise DTypeError(f"{name}: parameters are Tensors, got {type(p).__name__}; pass model.parameters()")
+    if p.dtype.kind != "float":
+        raise DTypeError(f"{name}: parameters are floating point, got one of {p.dtype.name} and shape {p.shape}")
+    if not p.is_leaf:
+        raise ConfigError(f"{name}: a parameter of shape {p.shape} is the result of operations; pass leaves")
+
+
+def _selected(update: Callable[..., Array], flag: Array) -> Callable[..., Array]:
+    """`update` with its results chosen on the device: where `flag` is false, the old values."""
+
+    def selected(ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
+        copy = ns.backend.copy if ns.backend.writable else _same
+        old = {key: copy(value) for key, value in state.items() if _is_array(value)}
+        p_old = copy(p)
+        p_new = update(ns, p, g, state, hyper)
+        for key, value in state.items():
+            if _is_array(value):  # a velocity that began with this step goes back to nothing
+                state[key] = ns.xp.where(flag, value, old[key] if key in old else ns.xp.zeros_like(value))
+        return ns.xp.where(flag, p_new, p_old)
+
+    return selected
+
+
+def _same(array: Array) -> Array:
+    return array
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape")
+
+
+def _plain(value: Any) -> Any:
+    """A group's argument as it may stand in a state tree."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    return int(value) if isinstance(value, int) else float(value)
+
+
+def _copied(p: Tensor, value: Any) -> Any:
+    return Tensor(p._ns.backend.copy(value), None, p._ns) if _is_array(value) else value
+
+
+def _restored(name: str, number: Any, key: str, p: Tensor, value: Any) -> Any:
+    """A saved value as state of `p`: arrays on its device and in its dtype."""
+    if not _is_array(value) or (not tuple(value.shape) and p.shape):
+        return value if not _is_array(value) else float(value)
+    if tuple(value.shape) != p.shape:
+        raise CheckpointError(
+            f"{name}.load_state_dict: {key} of parameter {number} has shape {tuple(value.shape)}, "
+            f"the parameter {p.shape}; is this the state of another model?"
+        )
+    held = Tensor(p._data, None, p._ns)
+    held.assign(value)
+    return held._data if held._data is not p._data else p._ns.backend.copy(held._data)
+
+
+def numbers(values: Iterable[Any]) -> tuple[float, ...]:
+    """Python floats of numbers of any kind."""
+    return tuple([float(v) for v in values])
+
+
+def check_range(name: str, what: str, value: Any, low: float, high: float | None = None) -> None:
+    """Raise ConfigError unless `value` is a number from `low`, and below `high` where one is given."""
+    try:
+        ok = float(value) >= low and (high is None or float(value) < high)
+    except (TypeError, ValueError):
+        ok = False
+    if not ok:
+        bounds = f"at least {low:g}" + ("" if high is None else f" and below {high:g}")
+        raise ConfigError(f"{name}: {what} must be {bounds}, got {value!r}")

@@ -1,0 +1,216 @@
+"""Conformance: a backend's `kernels` have the contract's names and signatures, and the fallback's values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from framework.autodiff import PRIMITIVES
+from framework.autodiff.namespace import RawNamespace
+from framework.backend import KERNELS, Backend
+from framework.backend import dtypes as dt
+from framework.testing.kit import TOLERANCE, Kit, close, on_host, over
+from framework.testing.samples import Draw, Sample, samples
+
+Args = tuple[Any, ...]
+
+UPDATES = {"sgd_update": (0, 2), "adam_update": (0, 2, 3), "rprop_update": (0, 2, 3)}
+"""Performance names that may write in place, and which of their arguments."""
+
+
+class PlainNamespace(RawNamespace):
+    """The fallbacks: a backend's namespace as if it offered no kernel."""
+
+    def _resolve(self, name: str) -> Any:
+        if name in KERNELS:
+            return lambda *args, **kwargs: KERNELS[name](self, *args, **kwargs)
+        primitive = PRIMITIVES.get(name)
+        if primitive is not None and primitive.forward is not None:
+            forward = primitive.forward
+            return lambda *args, **kwargs: forward(self, *args, **kwargs)
+        return getattr(self.xp, name)
+
+
+def _rows(*shapes: tuple[int, ...]) -> Callable[[Draw], Args]:
+    return lambda d: tuple(d.signed(*shape) for shape in shapes)
+
+
+def _probabilities(d: Draw, *shape: int) -> Any:
+    p = d.positive(*shape, 3)
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+def _sgd(velocity: bool, *hyper: Any) -> Callable[[Draw], Args]:
+    return lambda d: (d.signed(3, 4), d.signed(3, 4), d.signed(3, 4) if velocity else None, 0.1, *hyper)
+
+
+def _adam(step: int, weight_decay: float, decoupled: bool) -> Callable[[Draw], Args]:
+    hyper = (step, 0.05, (0.9, 0.99), 1e-6, weight_decay, decoupled)
+    return lambda d: (d.signed(3, 4), d.signed(3, 4), d.signed(3, 4), d.positive(3, 4), *hyper)
+
+
+def _rprop(d: Draw) -> Args:
+    g, previous = d.signed(3, 4), d.signed(3, 4)
+    g[0, 0] = previous[1, 1] = 0.0
+    return d.signed(3, 4), g, previous, d.uniform((3, 4), 0.2, 1.0), (0.5, 1.2), (0.25, 0.9)
+
+
+_INDEX_SAMPLES: tuple[Callable[[Draw], tuple[Any, tuple[int, ...]]], ...] = (
+    lambda d: ((d.integers(-4, 4, 6),), (6, 3)),
+    lambda d: ((d.integers(0, 4, 2, 2),), (2, 2, 3)),
+    lambda d: ((slice(1, 4), d.integers(0, 3, 5)), (3, 5)),
+    lambda d: ((d.integers(0, 4, 5), d.integers(0, 3, 5)), (5,)),
+    lambda d: ((2, slice(None)), (3,)),
+)
+
+
+def _at(values: bool, unique: bool = False) -> list[Callable[[Draw], Args]]:
+    def draw(d: Draw, pick: Any) -> Args:
+        key, shape = pick(d)
+        if unique:  # which of several values stays is not defined
+            key = tuple(d.rng.permutation(3)[: k.shape[0]] if isinstance(k, np.ndarray) else k for k in key)
+            shape = np.zeros((4, 3))[key].shape
+        return (d.signed(4, 3), key, d.signed(*shape)) if values else (d.signed(4, 3), key)
+
+    return [lambda d, pick=pick: draw(d, pick) for pick in _INDEX_SAMPLES]  # type: ignore[misc]
+
+
+KERNEL_SAMPLES: dict[str, list[Callable[[Draw], Args]]] = {
+    "relu_grad": [_rows((3, 4), (3, 4)), _rows((2, 3, 2), (2, 3, 2)), _rows((0, 2), (0, 2)), _rows((), ())],
+    "linear_dx": [_rows(shape, (2, 3)) for shape in ((4, 2), (1, 2), (2, 2, 2), (0, 2), (2,))],
+    "linear_dw": [_rows((*lead, 2), (*lead, 3)) for lead in ((4,), (1,), (2, 2), (0,), ())],
+    "colsum": [_rows(shape) for shape in ((4, 3), (1, 3), (2, 2, 3), (0, 3), (3,))],
+    "xent_grad": [
+        lambda d: (_probabilities(d, 4), d.integers(0, 3, 4), d.signed()),
+        lambda d: (_probabilities(d, 4), d.integers(0, 3, 4), d.signed(4, 1)),
+        lambda d: (_probabilities(d, 1), d.integers(0, 3, 1), d.signed()),
+        lambda d: (_probabilities(d, 2, 2), d.integers(0, 3, 2, 2), d.signed(2, 2, 1)),
+        lambda d: (_probabilities(d), d.integers(0, 3), d.signed()),
+    ],
+    "scatter_add": _at(values=True),
+    "set_item": _at(values=True, unique=True),
+    "get_item": _at(values=False),
+    "erf": [_rows((3, 4)), _rows(()), _rows((0,))],
+    "sum_of_squares": [_rows((3, 4)), _rows(()), _rows((0, 3))],
+    "sgd_update": [
+        _sgd(False, 0.0, 0.0, 0.0, False),
+        _sgd(False, 0.0, 0.0, 0.02, False),
+        _sgd(False, 0.9, 0.1, 0.02, False),
+        _sgd(True, 0.9, 0.0, 0.0, False),
+        _sgd(True, 0.9, 0.1, 0.02, False),
+        _sgd(True, 0.9, 0.0, 0.02, True),
+        _sgd(False, 0.9, 0.0, 0.0, True),
+    ],
+    "adam_update": [_adam(1, 0.0, False), _adam(7, 0.02, False), _adam(7, 0.02, True)],
+    "rprop_update": [_rprop],
+}
+"""Performance name to arguments, floating-point arrays in float64."""
+
+KNOWN = {*KERNELS, *PRIMITIVES}
+
+
+def offered_kernels(b: Backend) -> list[str]:
+    """The names in `kernels` that the framework knows."""
+    return sorted(KNOWN & set(b.kernels))
+
+
+class KernelTests(Kit):
+    """Optional kernels against the fallback."""
+
+    def test_kernel_names(self, b: Backend) -> None:
+        """Every kernel is one that the framework would call."""
+        unknown = sorted(set(b.kernels) - KNOWN)
+        assert not unknown, f"kernels that are no primitive and no performance name: {unknown}"
+
+    def test_every_performance_name_has_samples(self) -> None:
+        """A performance name that is added without samples is not tested."""
+        assert set(KERNEL_SAMPLES) == set(KERNELS)
+
+    @over("name", offered_kernels)
+    def test_kernel_signature(self, b: Backend, name: str) -> None:
+        """A kernel takes what the reference takes, under the same names, without the namespace in front."""
+        kernel = b.kernels[name]
+        fallback = KERNELS.get(name) or PRIMITIVES[name].forward
+        if fallback is None:  # the library's own function: positional arrays
+            inspect.signature(kernel).bind(*samples(name)[0].draw(Draw("signature")))
+            return
+        assert shape_of(kernel) == shape_of(fallback)[1:]
+
+    @over("name, dtype", lambda b: [(n, d.name) for n in offered_kernels(b) for d in b.dtypes if d.kind == "float"])
+    def test_kernel_values(self, b: Backend, name: str, dtype: str) -> None:
+        """A kernel gives the fallback's values on every layout, and changes only what an update may."""
+        kernel, d = b.kernels[name], dt.dtype(dtype)
+        plain = PlainNamespace(b)
+        for number, (draw, params) in enumerate(_arguments(name)):
+            for layout in ("C", "transposed"):
+                host = draw(Draw(name, number))
+                given, kept, expected_of = (_arranged(b, host, d, layout) for _ in range(3))
+                expected = getattr(plain, name)(*expected_of, **params)
+                got = kernel(*given, **params)
+                what = f"{name}, sample {number}, {layout} layout"
+                _same(b, got, expected, 4 * TOLERANCE[dtype], what)
+                may_change = UPDATES.get(name, ()) if b.writable else ()
+                for i, (now, before) in enumerate(zip(given, kept)):
+                    if i not in may_change:
+                        _same(b, now, before, 0.0, f"{what}: argument {i} was changed")
+
+    @over("name", lambda b: [name for name in UPDATES if name in b.kernels])
+    def test_updates_in_a_row(self, b: Backend, name: str) -> None:
+        """What an update returns is what the next one takes; the gradient survives both."""
+        kernel, d = b.kernels[name], dt.float32
+        plain = PlainNamespace(b)
+        for number, (draw, _) in enumerate(_arguments(name)):
+            args = list(_arranged(b, draw(Draw(name, number)), d, "C"))
+            expected = list(_arranged(b, draw(Draw(name, number)), d, "C"))
+            for _ in range(3):
+                for place, value in zip(UPDATES[name], kernel(*args)):
+                    args[place] = value
+                for place, value in zip(UPDATES[name], getattr(plain, name)(*expected)):
+                    expected[place] = value
+            _same(b, tuple(args), tuple(expected), 1e-4, f"{name}, sample {number}, three steps")
+
+
+def shape_of(fn: Callable[..., Any]) -> list[tuple[str, bool, Any]]:
+    """A function's parameters: name, whether by name only, default."""
+    return [
+        (p.name, p.kind is p.KEYWORD_ONLY, p.default if p.default is not p.empty else "required")
+        for p in inspect.signature(fn).parameters.values()
+    ]
+
+
+def _arguments(name: str) -> list[tuple[Callable[[Draw], Args], dict[str, Any]]]:
+    if name in KERNEL_SAMPLES:
+        return [(draw, {}) for draw in KERNEL_SAMPLES[name]]
+    floats: list[Sample] = [s for s in samples(name) if s.kind == "float" and "dtype" not in s.params]
+    return [(s.draw, s.params) for s in floats]
+
+
+def _arranged(b: Backend, obj: Any, d: dt.DType, layout: str) -> Any:
+    """Host arguments on the backend: floating-point arrays in the dtype and layout under test."""
+    if isinstance(obj, tuple):
+        return tuple(_arranged(b, item, d, layout) for item in obj)
+    if not isinstance(obj, np.ndarray | np.generic):
+        return obj
+    obj = np.asarray(obj)
+    dtype = d if obj.dtype.kind == "f" else None
+    if layout == "C" or obj.ndim < 2:
+        return b.asarray(obj, dtype=dtype, copy=True)
+    axes = tuple(range(obj.ndim))[::-1]
+    return b.xp.permute_dims(b.asarray(np.ascontiguousarray(obj.transpose(axes)), dtype=dtype, copy=True), axes)
+
+
+def _same(b: Backend, got: Any, expected: Any, tolerance: float, what: str) -> None:
+    if isinstance(expected, tuple):
+        assert isinstance(got, tuple), what
+        assert len(got) == len(expected), what
+        for x, y in zip(got, expected):
+            _same(b, x, y, tolerance, what)
+    elif b.owns(expected):
+        assert b.owns(got), f"{what}: {b.name!r} does not own the result, a {type(got)}"
+        assert b.dtype_of(got) is b.dtype_of(expected), f"{what}: dtype {got.dtype}, expected {expected.dtype}"
+        close(on_host(b, got), on_host(b, expected), tolerance, what)
+    else:
+        assert got is expected or got == expected, what

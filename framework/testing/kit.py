@@ -1,0 +1,120 @@
+"""What the parts of the conformance kit share: the backend under test, its deviations, tolerances."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from framework.backend import Backend, registry
+from framework.backend import dtypes as dt
+from framework.errors import BackendError
+
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError("framework.testing needs pytest: pip install 'fw-framework[test]'") from error
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Kit:
+    """A group of tests for one backend."""
+
+    backend: ClassVar[str]
+    """The backend's name, installed or registered."""
+
+    deviations: ClassVar[dict[str, str]] = {}
+    """Test id, such as `test_forward[erf-float16]`, to the reason why it may not hold. `*` stands for anything.
+
+    A test that is named here and passes is a failure, and so is an id that names no test.
+    """
+
+    optional: ClassVar[bool] = False
+    """Skip, with the reason, where the backend cannot be constructed, instead of failing."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Give a test marked with `over` one case for each thing that the backend under test offers."""
+        over_what = getattr(metafunc.function, "over", None)
+        if over_what is not None:
+            names, cases = over_what
+            try:
+                found = cases(registry.get(self.backend))
+            except BackendError:  # the fixture says why; there is nothing to list
+                found = []
+            metafunc.parametrize(names, found)
+
+    @pytest.fixture
+    def b(self) -> Backend:
+        """The backend under test."""
+        try:
+            return registry.get(self.backend)
+        except BackendError as error:
+            if self.optional:
+                pytest.skip(str(error))
+            raise
+
+    @pytest.fixture(autouse=True)
+    def _expect_deviations(self, request: pytest.FixtureRequest) -> None:
+        for pattern, reason in self.deviations.items():
+            if matches(pattern, request.node.name):
+                request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+
+    def test_every_deviation_names_a_test(self, request: pytest.FixtureRequest) -> None:
+        """No deviation is left over from a test that is gone."""
+        group = request.node.getparent(pytest.Class)
+        ids = [item.name for item in group.collect()] if self.deviations else []
+        stale = [pattern for pattern in self.deviations if not any(matches(pattern, name) for name in ids)]
+        assert not stale, f"deviations that name no test: {stale}"
+
+
+def over(names: str, cases: Callable[[Backend], Iterable[Any]]) -> Callable[[F], F]:
+    """Parametrise a test of a `Kit` by what a function of the backend lists: only what is offered is run."""
+
+    def mark(test: F) -> F:
+        test.over = names, lambda b: list(cases(b))  # type: ignore[attr-defined]
+        return test
+
+    return mark
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a test's name fits a pattern in which `*` stands for anything and brackets for themselves.
+
+    Examples:
+        >>> matches("test_forward[erf-*]", "test_forward[erf-float16]")
+        True
+    """
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name) is not None
+
+
+def offered(b: Backend, dtype: str) -> dt.DType:
+    """The dtype, if the backend offers it; else the test is skipped with that reason."""
+    d = dt.dtype(dtype)
+    if d not in b.dtypes:
+        pytest.skip(f"backend {b.name!r} does not offer {dtype}")
+    return d
+
+
+def on_host(b: Backend, array: Any) -> np.ndarray:
+    """An array's values, floating point as float64."""
+    values = np.asarray(b.to_numpy(array))
+    return values.astype(np.float64) if b.dtype_of(array).kind == "float" else values
+
+
+TOLERANCE = {"float64": 1e-13, "float32": 1e-5, "float16": 1.6e-2, "bfloat16": 8e-2}
+"""Relative to the largest magnitude expected, by the dtype that was computed in."""
+
+
+def close(got: Any, expected: Any, tolerance: float, what: str) -> None:
+    """Assert that two host arrays have one shape and values within the tolerance of the largest magnitude."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape, f"{what}: got shape {got.shape}, expected {expected.shape}"
+    if expected.dtype.kind != "f":
+        np.testing.assert_array_equal(got, expected, err_msg=what)
+        return
+    finite = np.abs(expected[np.isfinite(expected)])
+    scale = max(1.0, float(finite.max(initial=0.0)))
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale, err_msg=what)

@@ -1,0 +1,80 @@
+"""Batches: host arrays from a loader become Tensors on the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from framework.autodiff import Tensor
+from framework.autodiff.namespace import namespace_of
+from framework.backend import Backend
+from framework.backend.dtypes import DType
+
+Transfer = Callable[[Any], Any]
+
+
+class Mover:
+    """Makes Tensors of a batch's arrays, in the structure that the batch has.
+
+    Floating-point host arrays get the run's dtype; integers and booleans keep theirs. What is no
+    array (strings, numbers, None) stays as it is.
+
+    Args:
+        backend: whose Tensors are made.
+        device: the device string.
+        dtype: of floating-point arrays.
+    """
+
+    def __init__(self, backend: Backend, device: str, dtype: DType) -> None:
+        self._backend = backend
+        self._device = device
+        self._dtype = dtype
+        self._ns = namespace_of(backend)
+        self._native = np.dtype(dtype.name)
+        self._where = device if ":" in device else None
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch, moved."""
+        kind = type(batch)
+        if kind is tuple:
+            return tuple([self(item) for item in batch])
+        if kind is np.ndarray:
+            return self._array(batch)
+        if isinstance(batch, Tensor):
+            moved = batch.to(device=self._device)
+            return moved.to(dtype=self._dtype) if moved.dtype.kind == "float" else moved
+        if isinstance(batch, Mapping):
+            return kind((key, self(value)) for key, value in batch.items())
+        if kind is list:
+            return [self(item) for item in batch]
+        if isinstance(batch, tuple):  # a named one
+            return kind(*[self(item) for item in batch])
+        if self._backend.owns(batch):
+            return self(Tensor(batch, None, self._ns))
+        return batch
+
+    def _array(self, array: np.ndarray[Any, Any]) -> Any:
+        dtype = array.dtype
+        if dtype.kind == "f":
+            if dtype != self._native:
+                array = array.astype(self._native)
+        elif dtype.kind not in "iubc":
+            return array  # text or objects
+        return Tensor(self._backend.asarray(array, device=self._where), None, self._ns)
+
+
+def batch_size_of(batch: Any) -> int | None:
+    """The length of the first array in a batch; None where there is none."""
+    stack = [batch]
+    while stack:
+        item = stack.pop()
+        shape = getattr(item, "shape", None)
+        if shape:
+            return int(shape[0])
+        if isinstance(item, Mapping):
+            stack.extend(reversed(list(item.values())))
+        elif isinstance(item, tuple | list):
+            stack.extend(reversed(item))
+    return None

@@ -1,0 +1,278 @@
+"""Checkpoints on disk: immutable folders of safetensors and JSON, written so that a kill leaves no half one.
+
+    checkpoints/
+        epoch=3-step=1290/
+            model.safetensors       the arrays of the tree "model", under their own names
+            optimizer.safetensors   the arrays of all other trees
+            state.json              everything that is no array, with references to the arrays
+            manifest.json           size and SHA-256 of each file; written last
+        last                        one line: the name of a folder beside it
+        best
+
+A folder is written under a temporary name, flushed to the disk, and renamed. It counts only when its
+manifest is there and agrees with every file. Nothing is pickled; loading imports and runs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from framework.errors import CheckpointError
+from framework.train.statetree import lift, lower
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
+MODEL_ARRAYS = "model.safetensors"
+OTHER_ARRAYS = "optimizer.safetensors"
+POINTERS = ("last", "best")
+_TEMPORARY = ".tmp-"
+
+
+# -- saving ----------------------------------------------------------------------------------------
+
+
+def save(path: str | Path, trees: dict[str, Any]) -> None:
+    """Write state trees as one immutable checkpoint folder at `path`.
+
+    Args:
+        path: the folder to make; its parents are made too.
+        trees: a state tree for each name; the arrays of `"model"` go to a file of their own.
+
+    Raises:
+        CheckpointError: something in a tree cannot be stored (named with its place), `path` already
+            holds a valid checkpoint, or the disk refused; earlier checkpoints are untouched then.
+    """
+    path = Path(path)
+    files = encode(trees)
+    if path.exists() and is_valid(path):
+        raise CheckpointError(
+            f"{path} already holds a checkpoint, and checkpoints are never changed; save to a new name"
+        )
+    temporary = path.parent / f"{_TEMPORARY}{path.name}-{os.getpid()}-{time.monotonic_ns():x}"
+    try:
+        temporary.mkdir(parents=True)
+        for name, content in files.items():
+            _write_file(temporary / name, content)
+        sync_folder(temporary)
+        if path.exists():  # what is there is damaged: it can only be in the way
+            shutil.rmtree(path)
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(f"cannot save a checkpoint to {path}: {_reason(error)}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def encode(trees: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a checkpoint: name to content, the manifest last.
+
+    Raises:
+        CheckpointError: a value is no part of a state tree.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    model_arrays: dict[str, Any] = {}
+    other_arrays: dict[str, Any] = {}
+    plain = {}
+    for name, tree in trees.items():
+        own = name == "model"
+        plain[name] = lift(tree, owner=name, prefix="" if own else name, arrays=model_arrays if own else other_arrays)
+    files = {
+        MODEL_ARRAYS: to_bytes(model_arrays),
+        OTHER_ARRAYS: to_bytes(other_arrays),
+        STATE: _json({"format": FORMAT, "trees": plain}),
+    }
+    listed = {
+        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
+    }
+    files[MANIFEST] = _json({"format": FORMAT, "saved_at": time.time_ns(), "files": listed})
+    return files
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _reason(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}. Free some space or choose another folder; earlier checkpoints are intact"
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomically(path: str | Path, content: str) -> None:
+    """Replace a small text file so that a kill leaves the old one or the new one, never half of one."""
+    path = Path(path)
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        _write_file(temporary, content.encode())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or with `-v1`, `-v2`, … if that is taken."""
+    version, free = 0, path
+    while free.exists():
+        version += 1
+        free = path.with_name(f"{path.name}-v{version}")
+    return free
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """The state trees of a checkpoint, with NumPy arrays; every file is checked first.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    path = Path(path)
+    files = _verified(path)
+    try:
+        document = json.loads(files[STATE])
+        arrays = {"model": from_bytes(files[MODEL_ARRAYS]), "": from_bytes(files[OTHER_ARRAYS])}
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this framework: {error}") from error
+    return {name: lower(tree, arrays.get(name, arrays[""])) for name, tree in document["trees"].items()}
+
+
+def is_valid(path: str | Path) -> bool:
+    """Whether `path` holds a whole, undamaged checkpoint."""
+    try:
+        _verified(Path(path))
+    except CheckpointError:
+        return False
+    return True
+
+
+def valid_checkpoints(folder: str | Path) -> list[Path]:
+    """The undamaged checkpoints in a folder, oldest first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in Path(folder).iterdir():
+            if not path.name.startswith(_TEMPORARY) and path.is_dir() and is_valid(path):
+                found.append((_manifest(path)["saved_at"], path.name, path))
+    return [path for _, _, path in sorted(found)]
+
+
+def newest_valid(folder: str | Path) -> Path | None:
+    """The newest undamaged checkpoint in a folder; older ones are not read."""
+    dated = []
+    with contextlib.suppress(OSError):
+        for path in Path(folder).iterdir():
+            if not path.name.startswith(_TEMPORARY) and path.is_dir():
+                with contextlib.suppress(CheckpointError):
+                    dated.append((_manifest(path)["saved_at"], path.name, path))
+    return next((path for _, _, path in sorted(dated, reverse=True) if is_valid(path)), None)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        if not (isinstance(manifest["saved_at"], int) and isinstance(manifest["files"], dict)):
+            raise ValueError("unexpected content")
+    except OSError:
+        raise CheckpointError(
+            f"{path} is no finished checkpoint: it has no readable {MANIFEST}. "
+            "A checkpoint is a folder such as runs/NAME/version_0/checkpoints/epoch=0-step=430"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / MANIFEST} is damaged: {error}") from error
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has checkpoint format {manifest.get('format')!r}; this version reads {FORMAT}")
+    return manifest
+
+
+def _verified(path: Path) -> dict[str, bytes]:
+    """The content of every file, after comparing it with the manifest."""
+    files = {}
+    for name, expected in _manifest(path)["files"].items():
+        if Path(name).name != name:
+            raise CheckpointError(f"{path / MANIFEST} is damaged: it names a file outside the checkpoint, {name!r}")
+        try:
+            content = (path / name).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} is damaged: {name} cannot be read ({error.strerror})") from error
+        if len(content) != expected["size"]:
+            raise CheckpointError(f"{path} is damaged: {name} has {len(content)} bytes instead of {expected['size']}")
+        if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+            raise CheckpointError(f"{path} is damaged: the checksum of {name} does not agree with its manifest")
+        files[name] = content
+    return files
+
+
+# -- pointers and leftovers ------------------------------------------------------------------------
+
+
+def read_pointer(folder: str | Path, which: str) -> Path | None:
+    """The checkpoint that `last` or `best` in a folder names, or None when it names no valid one."""
+    folder = Path(folder)
+    try:
+        name = (folder / which).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    path = folder / name
+    return path if name and Path(name).name == name and is_valid(path) else None
+
+
+def write_pointer(folder: str | Path, which: str, target: str | Path) -> None:
+    """Make `last` or `best` in a folder name the checkpoint `target`, which lies in that folder.
+
+    Raises:
+        CheckpointError: the disk refused, or `target` lies elsewhere.
+    """
+    folder, target = Path(folder), Path(target)
+    if which not in POINTERS:
+        raise CheckpointError(f"pointers are {' and '.join(POINTERS)}, got {which!r}")
+    if target.parent.resolve() != folder.resolve():
+        raise CheckpointError(f"the pointer {folder / which} can only name a checkpoint in {folder}, got {target}")
+    try:
+        write_atomically(folder / which, target.name + "\n")
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder / which}: {_reason(error)}") from error
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Delete what a killed process left half-written in a folder; nothing else writes there."""
+    with contextlib.suppress(OSError):
+        for path in Path(folder).iterdir():
+            if path.name.startswith(_TEMPORARY):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)

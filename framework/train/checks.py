@@ -1,0 +1,175 @@
+"""Mistakes that are found before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from framework.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from framework.data import ArrayDataset, Subset
+from framework.errors import ConfigError, DataError, nearest
+from framework.loggers import CSVLogger, Logger
+from framework.train.datamodule import DataModule
+from framework.train.hooks import overridden
+from framework.train.module import TrainModule
+from framework.train.options import count
+
+_REMOVED = {
+    "training_epoch_end": "on_train_epoch_end",
+    "validation_epoch_end": "on_validation_epoch_end",
+    "test_epoch_end": "on_test_epoch_end",
+}
+
+
+def check_module(module: Any, method: str) -> TrainModule:
+    """`module`, if it can be used as one.
+
+    Raises:
+        ConfigError: it is something else, or its `__init__` is not complete.
+    """
+    if isinstance(module, type) and issubclass(module, TrainModule):
+        raise ConfigError(f"trainer.{method}() got the class {module.__name__}; pass an instance: {module.__name__}(…)")
+    if not isinstance(module, TrainModule):
+        raise ConfigError(
+            f"trainer.{method}() needs a fw.TrainModule, got {type(module).__name__}; "
+            "derive your class from fw.TrainModule and give it a training_step"
+        )
+    if "_buffers" not in vars(module):
+        raise ConfigError(f"{type(module).__name__}.__init__ must call super().__init__() first")
+    for old, new in _REMOVED.items():
+        if hasattr(module, old):
+            raise ConfigError(f"{type(module).__name__} defines {old}, which is never called; name it {new}(self)")
+    if getattr(module, "automatic_optimization", True) is False:
+        raise ConfigError(
+            f"{type(module).__name__}.automatic_optimization = False: the Trainer makes the optimizer's steps itself"
+        )
+    return module
+
+
+def check_fit(module: TrainModule) -> None:
+    """Raise ConfigError where a method is missing without which there is no training."""
+    for base in (TrainModule.training_step, TrainModule.configure_optimizers):
+        if overridden(module, base) is None:
+            raise ConfigError(missing_method(module, base.__name__))
+
+
+def missing_method(module: TrainModule, name: str) -> str:
+    """Say that a class lacks a method, and which of its own has nearly that name."""
+    owner = type(module)
+    own = [n for cls in owner.__mro__ if not cls.__module__.startswith("framework.") for n in vars(cls)]
+    close = {"training_step": ("train_step",)}.get(name, ())
+    found = next((n for n in own if n in close), None) or nearest(name, [n for n in own if not n.startswith("__")])
+    hint = f" Did you mean it by {found!r}?" if found else ""
+    signature = "self" if name == "configure_optimizers" else "self, batch, batch_idx"
+    return f"{owner.__name__} defines no {name}({signature}), which the Trainer needs.{hint}"
+
+
+def check_data_arguments(loaders: Sequence[Any], datamodule: Any, method: str) -> tuple[Any, DataModule | None]:
+    """The first loader argument and the datamodule; one passed in the loaders' place is found.
+
+    Raises:
+        ConfigError: both loaders and a datamodule were given, or the latter is none.
+    """
+    first = loaders[0] if loaders else None
+    if isinstance(first, DataModule):
+        if datamodule is not None:
+            raise ConfigError(f"trainer.{method}() got two datamodules")
+        first, datamodule, loaders = None, first, loaders[1:]
+    if datamodule is None:
+        return first, None
+    if isinstance(datamodule, type):
+        raise ConfigError(f"trainer.{method}(datamodule=…) got the class {datamodule.__name__}; pass an instance")
+    if not isinstance(datamodule, DataModule):
+        raise ConfigError(f"trainer.{method}(datamodule=…) needs a fw.DataModule, got {type(datamodule).__name__}")
+    if any(loader is not None for loader in loaders):
+        raise ConfigError(f"trainer.{method}() got loaders and a datamodule; give one of them")
+    return None, datamodule
+
+
+def check_callbacks(callbacks: Any, enable_checkpointing: bool) -> list[Callback]:
+    """The callbacks as a list.
+
+    Raises:
+        ConfigError: one of them is none, or contradicts another argument.
+    """
+    several = list(callbacks) if isinstance(callbacks, list | tuple) else [] if callbacks is None else [callbacks]
+    for callback in several:
+        if isinstance(callback, type):
+            raise ConfigError(f"callbacks: got the class {callback.__name__}; pass an instance: {callback.__name__}(…)")
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks: {callback!r} is no fw.callbacks.Callback")
+    if not enable_checkpointing and any(isinstance(callback, ModelCheckpoint) for callback in several):
+        raise ConfigError(
+            "enable_checkpointing=False, but there is a ModelCheckpoint in callbacks; leave one of them out"
+        )
+    return several
+
+
+def check_loggers(logger: Any) -> list[Logger]:
+    """The loggers as a list; unless there are to be none, one of them writes into the run folder.
+
+    Raises:
+        ConfigError: one of them is no logger.
+    """
+    if logger is None or logger is True:
+        return [CSVLogger()]
+    several = [] if logger is False else list(logger) if isinstance(logger, list | tuple) else [logger]
+    for one in several:
+        if isinstance(one, type):
+            raise ConfigError(f"logger: got the class {one.__name__}; pass an instance: {one.__name__}(…)")
+        if not isinstance(one, Logger):
+            raise ConfigError(f"logger: {one!r} is no fw.loggers.Logger; True is the default one, False none")
+    if several and not any(isinstance(one, CSVLogger) and one.save_dir is None for one in several):
+        several.append(CSVLogger())
+    return several
+
+
+def check_accumulation(value: Any) -> int:
+    """`accumulate_grad_batches`, if it is a number of batches."""
+    if isinstance(value, dict):
+        raise ConfigError("accumulate_grad_batches takes one number for all epochs")
+    return count("accumulate_grad_batches", value, lowest=1)
+
+
+def check_labels(classes: int, loader: Any) -> bool:
+    """Look at all labels of an array dataset, once; False where it is none.
+
+    Raises:
+        DataError: one is out of range.
+    """
+    dataset = getattr(loader, "dataset", None)
+    return isinstance(dataset, ArrayDataset | Subset) and dataset.check_labels(classes, ignore_index=_IGNORED)
+
+
+def check_batch_labels(batch: Any, classes: int) -> None:
+    """Look at the labels of one host batch, `(…, labels)`.
+
+    Raises:
+        DataError: one is out of range.
+    """
+    labels = batch[-1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
+    if getattr(getattr(labels, "dtype", None), "kind", "") not in ("i", "u") or not hasattr(labels, "min"):
+        return
+    if labels.size == 0:  # type: ignore[union-attr]
+        return
+    for value in (int(labels.min()), int(labels.max())):  # type: ignore[union-attr]
+        if not 0 <= value < classes and value != _IGNORED:
+            raise DataError(f"labels must lie in 0 … {classes - 1} for {classes} classes; a batch holds {value}")
+
+
+def num_classes(module: TrainModule) -> int | None:
+    """What the module says of its number of classes: the attribute `num_classes`, or the hyper-parameter."""
+    found = getattr(module, "num_classes", None)
+    if found is None:
+        found = module.hparams.get("num_classes")
+    return found if isinstance(found, int) and not isinstance(found, bool) and found > 1 else None
+
+
+_IGNORED = -100
+"""The target that `cross_entropy` ignores unless told otherwise."""
+
+
+def monitored_modes(callbacks: Sequence[Callback]) -> dict[str, str]:
+    """The metrics that callbacks watch, and which end is the good one."""
+    watching = [c for c in callbacks if isinstance(c, ModelCheckpoint | EarlyStopping)]
+    return {c.monitor: c.mode for c in watching if c.monitor is not None}

@@ -1,0 +1,231 @@
+"""What a training works with, and the small decisions that its loop takes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from framework.autodiff import Tensor
+from framework.callbacks import Callback
+from framework.optim import Optimizer
+from framework.train import loaders
+from framework.train.batches import Transfer
+from framework.train.checks import check_batch_labels
+from framework.train.datamodule import DataModule
+from framework.train.guard import Guard
+from framework.train.hooks import HookList, Hooks
+from framework.train.loaders import Lookahead, Source
+from framework.train.module import TrainModule
+from framework.train.optimization import LRSchedulerConfig, Window
+from framework.train.options import Duration, Validation
+from framework.train.progress import Progress
+from framework.train.results import LogPort, Results
+from framework.train.rows import Rows
+from framework.train.signals import Interrupted, StopSignals
+
+
+@dataclass(slots=True)
+class Fit:
+    """Everything that the training loop works with; made by the Trainer for one `fit`."""
+
+    module: TrainModule
+    hooks: Hooks
+    port: LogPort
+    progress: Progress
+    duration: Duration
+    validation: Validation
+    train: Source
+    val: Sequence[Source]
+    optimizer: Optimizer
+    schedulers: Sequence[LRSchedulerConfig]
+    window: Window
+    guard: Guard
+    move: Transfer
+    training_step: Callable[..., Any]
+    results: Results
+    val_results: Results
+    rows: Rows
+    stop: StopSignals
+    log_every: int
+    wants_stop: Callable[[], bool]
+    """Whether somebody has set `trainer.should_stop`."""
+    validate: Callable[[], None]
+    """Runs a validation and writes its row."""
+    check_interval: int | None
+    """After how many batches to validate; None is at the end of the epoch."""
+    callbacks: Sequence[Callback]
+    datamodule: DataModule | None
+    classes_to_check: int | None
+    """How many classes the first labels of each epoch are compared with; None is no need."""
+    saved: dict[str, Any] | None = None
+    """The checkpoint to go on from, until it is in place."""
+    num_batches: int | float = math.inf
+    """Batches of this epoch, as far as that is known."""
+    batches: Iterable[Any] = ()
+    """The iteration over this epoch's batches."""
+    step_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
+    epoch_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
+    metric_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for config in self.schedulers:
+            if config.needs_metric:
+                self.metric_schedulers.append(config)
+            elif config.interval == "step":
+                self.step_schedulers.append(config)
+            else:
+                self.epoch_schedulers.append(config)
+        self.num_batches = self.train.count
+
+    def fire(self, hooks: HookList, place: str = "") -> None:
+        """Call hooks that take no more arguments."""
+        self.port.place = place or hooks.name
+        for hook in hooks:
+            hook()
+
+    # -- where to stop -------------------------------------------------------------------------------
+
+    def stops(self) -> bool:
+        """Whether training is to end at this batch."""
+        progress, duration = self.progress, self.duration
+        if progress.global_step >= duration.max_steps != -1:
+            return True
+        if not self.wants_stop():
+            return False
+        epochs = progress.epoch + progress.exhausted
+        return epochs >= duration.min_epochs and progress.global_step >= duration.min_steps
+
+    def goes_on(self) -> bool:
+        """Whether there is an epoch to begin, or one to end.
+
+        Raises:
+            Interrupted: there is, and a signal has come.
+        """
+        if not self.progress.unfinished and (
+            self.stops() or self.progress.epoch >= self.duration.max_epochs != -1 or self.train.count == 0
+        ):
+            return False
+        if self.stop.received:
+            raise Interrupted(self.stop.received)
+        return True
+
+    def at_boundary(self) -> bool:
+        """Do what is due between two batches; whether no further batch is to follow.
+
+        Raises:
+            Interrupted: a signal has come.
+        """
+        progress = self.progress
+        if self.stop.received:
+            raise Interrupted(self.stop.received)
+        if progress.batch == 0:
+            return self.stops()
+        stops = self.stops()
+        if stops or progress.exhausted:
+            self.write_due_row(always=True)
+        if self.validation_is_due(stops):
+            self.guard.read()
+            self.validate()
+            stops = self.stops()
+        return stops or progress.exhausted
+
+    def validation_is_due(self, stops: bool) -> bool:
+        """Whether to validate after this batch."""
+        progress, when = self.progress, self.validation
+        if not self.val or progress.validated_at == progress.batch:
+            return False
+        if stops:
+            return True
+        if when.every_n_epochs is None:
+            return progress.total_batches % when.check_interval == 0
+        if (progress.epoch + 1) % when.every_n_epochs:
+            return False
+        return progress.exhausted if self.check_interval is None else progress.batch % self.check_interval == 0
+
+    # -- around a step -------------------------------------------------------------------------------
+
+    def open_batches(self) -> Iterable[Any]:
+        """The batches that are left of this epoch."""
+        source, done = self.train, self.progress.batch
+        self.num_batches = source.count
+        if math.isinf(source.length):
+            self.batches = Lookahead(source, self._found_last)
+        else:
+            self.batches = iter(source.loader)
+        if done and not hasattr(source.loader, "load_state_dict"):
+            if not isinstance(source.loader, list | tuple):
+                warnings.warn(
+                    f"{type(source.loader).__name__} has no state_dict: its first {done} batches are skipped, which "
+                    "continues the run exactly only if they are the same as before",
+                    UserWarning,
+                    stacklevel=4,
+                )
+            for _ in zip(range(done), self.batches):
+                pass
+        return self.batches if self.classes_to_check is None else self._with_labels_checked(self.classes_to_check)
+
+    def _with_labels_checked(self, classes: int) -> Iterator[Any]:
+        """The batches; the labels of the first are looked at."""
+        batches = iter(self.batches)
+        try:
+            for batch in batches:
+                check_batch_labels(batch, classes)
+                yield batch
+                break
+            yield from batches
+        finally:
+            loaders.close(batches)
+
+    def _found_last(self) -> None:
+        self.num_batches = self.progress.batch + 1
+
+    def end_step(self, is_last: bool) -> None:
+        """The batch is done."""
+        progress = self.progress
+        progress.in_step = False
+        progress.batch += 1
+        progress.total_batches += 1
+        if is_last:
+            self._exhaust()
+
+    def skip_rest(self) -> None:
+        """No further batch of this epoch is used."""
+        self.progress.in_step = False
+        self._exhaust()
+        self.at_boundary()
+
+    def _exhaust(self) -> None:
+        self.progress.exhausted = True
+        for config in self.epoch_schedulers:
+            config.step(self.progress.epoch + 1)
+
+    def outputs(self, output: Any, loss: Tensor | None) -> dict[str, Any]:
+        """What hooks get as a step's outputs: a dict with the loss, detached."""
+        if loss is None:
+            return {}
+        if isinstance(output, Tensor):
+            return {"loss": loss.detach()}
+        return {key: value.detach() if isinstance(value, Tensor) else value for key, value in output.items()}
+
+    # -- rows ----------------------------------------------------------------------------------------
+
+    def write_due_row(self, always: bool = False) -> None:
+        """Write what was logged by step, if it is this step's turn (or `always`) and not done yet."""
+        progress, every = self.progress, self.log_every
+        step = progress.global_step
+        if not every or progress.row_at == step:
+            return
+        if always or step % every == 0 or step == 1 or progress.exhausted:
+            self.guard.read()
+            self.rows.write(self.results.step_row())
+            progress.row_at = step
+
+    def write_epoch_row(self) -> None:
+        """Write what was logged by epoch; begin the next epoch's values if this one is over."""
+        self.guard.read()
+        self.rows.write(self.rows.take(self.results.epoch_values()))
+        if self.progress.exhausted:
+            self.results.reset()

@@ -1,0 +1,115 @@
+"""Nothing that is NaN or infinite reaches the weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+from framework.autodiff import Tensor
+from framework.autodiff.namespace import namespace_of
+from framework.backend import Backend
+from framework.errors import NonFiniteError
+from framework.optim import Optimizer
+
+
+class Guard(Protocol):
+    """Checks the loss and the gradients of each update."""
+
+    def check(self, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
+        """Keep the update that is about to be made as number `step` from the weights if it is not finite."""
+
+    def read(self) -> None:
+        """Raise if an update was kept away that has not been reported."""
+
+
+class HostGuard:
+    """Reads loss and gradients before each update, where reading costs nothing."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._sum_of_squares = namespace_of(backend).sum_of_squares
+
+    def check(self, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
+        """Raise before the update.
+
+        Raises:
+            NonFiniteError: the loss or a gradient is NaN or infinite.
+        """
+        value = 0.0 if loss is None else float(loss._data)
+        squares = 0.0
+        sum_of_squares = self._sum_of_squares
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                node = p._node
+                if node is not None and (g := node.grad) is not None:
+                    squares += float(sum_of_squares(g._data if isinstance(g, Tensor) else g))
+        if not math.isfinite(value + squares):
+            raise NonFiniteError(f"step {step}: {_culprit(value, squares)}. {_ADVICE}")
+
+    def read(self) -> None:
+        """Nothing is outstanding."""
+
+
+class DeviceGuard:
+    """Selects each update on the device, without waiting; the host learns of it when it reads a row.
+
+    From the first bad update on all are kept away, so that the weights stay those of the last good one.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._ns = namespace_of(backend)
+        self._backend = backend
+        self._ok: Any = None
+        """On the device: whether all updates since the last look were finite."""
+        self._good: Any = None
+        """On the device: how many were."""
+        self._first = 0
+        """The step of the first of them."""
+
+    def check(self, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
+        """Let the device decide whether the update is applied."""
+        ns = self._ns
+        total: Any = 0.0 if loss is None else ns.reshape(loss._data, ()) * 0  # NaN where the loss is not finite
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                node = p._node
+                if node is not None and (g := node.grad) is not None:
+                    total = total + ns.sum_of_squares(g._data if isinstance(g, Tensor) else g)
+        ok = ns.isfinite(total)
+        if self._ok is None:
+            self._first = step
+            self._good = ns.astype(ok, ns.int32)
+        else:
+            ok = ns.logical_and(self._ok, ok)
+            self._good = self._good + ns.astype(ok, ns.int32)
+        self._ok = ok
+        optimizer.apply_if = ok
+
+    def read(self) -> None:
+        """Look at the flag.
+
+        Raises:
+            NonFiniteError: an update was kept from the weights; its step is named.
+        """
+        if self._ok is None:
+            return
+        ok, self._ok = bool(self._backend.to_numpy(self._ok)), None
+        if not ok:
+            step = self._first + int(self._backend.to_numpy(self._good))
+            raise NonFiniteError(f"step {step}: the loss or a gradient is NaN or infinite. {_ADVICE}")
+
+
+_ADVICE = (
+    "The update was not applied: the weights are those of the step before. "
+    "Lower the learning rate, or look at the batch of this step"
+)
+
+
+def make_guard(backend: Backend) -> Guard:
+    """The guard for a backend."""
+    return HostGuard(backend) if backend.synchronous else DeviceGuard(backend)
+
+
+def _culprit(loss: float, squares: float) -> str:
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    return f"the loss is {loss:g}, but its gradient is not finite (sum of squares {squares})"

@@ -1,0 +1,424 @@
+"""`Trainer`: fit, validate, test and predict."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from framework.backend.dtypes import dtype as dtype_named
+from framework.callbacks import Callback, ModelCheckpoint, ModelSummary, TQDMProgressBar
+from framework.errors import CheckpointError, ConfigError
+from framework.loggers import Logger
+from framework.loggers.console import say
+from framework.strategies import SingleDevice
+from framework.train import checkpoint, checks, options, preparation, resume
+from framework.train.datamodule import DataModule
+from framework.train.evaluation import Evaluation, by_loader, evaluate, print_table, validation_of
+from framework.train.fitstate import Fit
+from framework.train.loop import train
+from framework.train.module import TrainModule
+from framework.train.records import Heading
+from framework.train.results import Results
+from framework.train.run import CHECKPOINTS, RunFolder, snake_case
+from framework.train.signals import Interrupted
+from framework.train.stage import Stage
+from framework.train.state import TrainerState
+
+
+class Trainer(TrainerState):
+    """Trains a `TrainModule`, and validates, tests and predicts with it.
+
+    A step is an optimizer update, everywhere: in limits, rows, checkpoints and schedules. Each fit has
+    a run folder `<default_root_dir>/runs/<name>/version_<N>/` with its rows, checkpoints and summary.
+
+    Args:
+        backend: a backend's name, a device such as "cuda:1", or "auto" for the best that works here.
+        accelerator: Lightning's name for the same ("cpu", "gpu"); give one of the two.
+        devices: 1 or "auto"; `[1]` is the second device.
+        precision: "32-true" or "64-true", the dtype of parameters and floating-point batches.
+        logger: loggers beside the run folder's own rows; False for neither.
+        callbacks: a callback or a list of them.
+        fast_dev_run: try everything on so many batches (True: one), keeping nothing.
+        max_epochs: -1 is no limit. Default 1000, or no limit with `max_steps`.
+        min_epochs: `should_stop` is ignored before.
+        max_steps: -1 is no limit.
+        min_steps: `should_stop` is ignored before.
+        limit_train_batches: an int is a number of batches, a float a part of them.
+        limit_val_batches: the same for validation; 0 is none.
+        limit_test_batches: the same for the test.
+        limit_predict_batches: the same for prediction.
+        overfit_batches: train on the same few batches in every epoch, and validate on as many.
+        val_check_interval: validate after so many batches, or each such part of an epoch.
+        check_val_every_n_epoch: validate in every n-th epoch; None counts the interval across epochs.
+        num_sanity_val_steps: batches of the trial validation before training; -1 is all.
+        log_every_n_steps: rows of what is logged by step: the first, every n-th, and each epoch's last.
+        enable_checkpointing: add a `ModelCheckpoint` if there is none.
+        enable_progress_bar: add a `TQDMProgressBar` if there is none.
+        enable_model_summary: add a `ModelSummary` if there is none.
+        accumulate_grad_batches: batches that make one update.
+        default_root_dir: where `runs/` is; default the current folder.
+
+    Raises:
+        ConfigError: an argument makes no sense, or two contradict each other.
+        BackendError: the backend cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: str = "auto",
+        accelerator: str | None = None,
+        devices: int | str | list[int] = "auto",
+        precision: str | int = "32-true",
+        logger: Logger | list[Logger] | bool = True,
+        callbacks: list[Callback] | Callback | None = None,
+        fast_dev_run: bool | int = False,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        val_check_interval: int | float | None = None,
+        check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int | None = None,
+        log_every_n_steps: int = 50,
+        enable_checkpointing: bool = True,
+        enable_progress_bar: bool = True,
+        enable_model_summary: bool = True,
+        accumulate_grad_batches: int = 1,
+        default_root_dir: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        n = self.fast_dev_run = options.fast_dev_run(fast_dev_run)
+        self.duration = options.duration(max_epochs, min_epochs, max_steps, min_steps, n)
+        self.limits = options.limits(
+            limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches, overfit_batches, n
+        )
+        self.validation = options.validation(val_check_interval, check_val_every_n_epoch, num_sanity_val_steps, n)
+        self.log_every_n_steps = options.count("log_every_n_steps", log_every_n_steps, lowest=0)
+        self.accumulate_grad_batches = checks.check_accumulation(accumulate_grad_batches)
+        self.precision = precision
+        self.dtype = dtype_named(options.precision_dtype(precision))
+        self.default_root_dir = "." if default_root_dir is None else str(default_root_dir)
+        self.callbacks = checks.check_callbacks(callbacks, enable_checkpointing)
+        self._saves = enable_checkpointing and not n
+        wanted = {
+            ModelCheckpoint: self._saves,
+            TQDMProgressBar: enable_progress_bar,
+            ModelSummary: enable_model_summary,
+        }
+        for kind, is_wanted in wanted.items():
+            if is_wanted and not any(isinstance(callback, kind) for callback in self.callbacks):
+                self.callbacks.append(kind())
+        self.loggers = checks.check_loggers(logger)
+        self.strategy = SingleDevice(options.device_string(backend, accelerator, devices))
+
+    # -- entry points --------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        model: TrainModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        ckpt_path: str | Path | None = None,
+    ) -> None:
+        """Train.
+
+        Args:
+            model: what to train.
+            train_dataloaders: the training data, if not from a datamodule (which may stand here) or the module.
+            val_dataloaders: the validation data: a loader or a list of them.
+            datamodule: where the data come from.
+            ckpt_path: a checkpoint to go on from, exactly, in its own run folder; or "last". Hooks up to
+                the first `on_train_epoch_start` run before the saved state is put in place.
+
+        Raises:
+            ConfigError: something does not fit together.
+            CheckpointError: `ckpt_path` holds no undamaged checkpoint of this model.
+            NonFiniteError: the loss or a gradient became NaN or infinite; the update was not applied.
+            Interrupted: a signal has stopped the training; its state is saved.
+        """
+        module = checks.check_module(model, "fit")
+        checks.check_fit(module)
+        train_dataloaders, datamodule = checks.check_data_arguments(
+            (train_dataloaders, val_dataloaders), datamodule, "fit"
+        )
+        saved = self._load_saved(ckpt_path, module)
+        with self._begin_stage("fit", module, datamodule) as stage:
+            self.sources = preparation.fit_sources(stage, self, train_dataloaders, val_dataloaders)
+            preparation.raise_epochs(self, None if datamodule is None else datamodule.minimum_updates)
+            self.strategy.place(module, self.dtype)
+            fit = self._fit = preparation.make_fit(self, stage, saved)
+            fit.fire(fit.hooks.fit_start)
+            with fit.stop:
+                if not fit.goes_on():
+                    warnings.warn(self._nothing_to_do(), UserWarning, stacklevel=2)
+                elif saved is None:
+                    self._sanity_check(fit)
+                self._begin_run(fit, stage)
+                try:
+                    train(fit)
+                except Interrupted as stop:
+                    stop.checkpoint = self._save_interrupted()
+                    raise
+            fit.fire(fit.hooks.fit_end)
+
+    def validate(
+        self,
+        model: TrainModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+    ) -> list[dict[str, float]]:
+        """Run `validation_step` on the validation data.
+
+        Args:
+            model: the module; default the one that was trained, with its best weights.
+            dataloaders: the data, if not from a datamodule or the module.
+            ckpt_path: whose weights to use: a checkpoint, "best" or "last"; default the module's as they are.
+            verbose: print the metrics.
+            datamodule: where the data come from.
+
+        Returns:
+            The logged metrics, a dict for each loader.
+        """
+        _, found = self._evaluate_alone("validate", model, dataloaders, ckpt_path, datamodule)
+        if verbose:
+            print_table("validation metrics", found)
+        return found
+
+    def test(
+        self,
+        model: TrainModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+    ) -> list[dict[str, float]]:
+        """Run `test_step` on the test data; arguments and result as in `validate`."""
+        _, found = self._evaluate_alone("test", model, dataloaders, ckpt_path, datamodule)
+        if verbose:
+            print_table("test metrics", found)
+        return found
+
+    def predict(
+        self,
+        model: TrainModule | None = None,
+        dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        return_predictions: bool = True,
+        ckpt_path: str | Path | None = None,
+    ) -> list[Any] | None:
+        """Run `predict_step` on the prediction data.
+
+        Returns:
+            What the step returned for each batch, off the device; of several loaders a list for each.
+        """
+        outputs, _ = self._evaluate_alone("predict", model, dataloaders, ckpt_path, datamodule, return_predictions)
+        if not return_predictions:
+            return None
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    # -- checkpoints ---------------------------------------------------------------------------------
+
+    def save_checkpoint(self, filepath: str | Path, weights_only: bool = False) -> None:
+        """Write a checkpoint folder of the training as it stands, or of the weights alone.
+
+        Raises:
+            ConfigError: there has been no fit.
+            CheckpointError: it cannot be written; earlier ones are untouched.
+        """
+        if self._fit is None:
+            raise ConfigError("trainer.save_checkpoint() needs a trainer.fit() before it, or under way")
+        self.records.stop_clock()
+        trees = resume.add_user_state(self._fit, resume.gather(self._fit, self.log_dir))
+        if weights_only:
+            trees = {name: trees[name] for name in ("model", "progress", "hparams", "extra", "about")}
+        checkpoint.save(filepath, trees)
+
+    def write_checkpoint_pointer(self, which: str, target: str | Path) -> None:
+        """Make the file `last` or `best` beside a checkpoint name it."""
+        checkpoint.write_pointer(Path(target).parent, which, target)
+
+    def print(self, *args: Any, sep: str = " ") -> None:
+        """Print a line without tearing the progress bar."""
+        say(sep.join(map(str, args)))
+
+    def _save_interrupted(self) -> Path | None:
+        """Save the state of a training that a signal has stopped, and say how to go on."""
+        step = self.global_step
+        if self.records.run is None or not self._saves:
+            say(f"interrupted after step {step}; nothing is saved, as checkpointing is off")
+            return None
+        path = checkpoint.free_path(self.records.run.checkpoints / f"epoch={self.current_epoch}-step={step}")
+        self.save_checkpoint(path)
+        self.write_checkpoint_pointer("last", path)
+        command = (
+            "fw train CONFIG --resume auto" if self.config_text is not None else f"fit(…, ckpt_path={str(path)!r})"
+        )
+        say(f"interrupted after step {step}; saved {path}\nto go on: {command}")
+        return path
+
+    def _load_saved(self, ckpt_path: str | Path | None, module: TrainModule) -> dict[str, Any] | None:
+        """The checkpoint to go on from; the position is taken over at once."""
+        self.resume_source = None
+        if ckpt_path is None:
+            return None
+        path = self._find_checkpoint(ckpt_path, module)
+        trees = checkpoint.load(path)
+        resume.check_is_training(trees, path, type(module).__name__)
+        self.resume_source = str(path)
+        self.progress.load_state_dict(trees["progress"])
+        # where there is an EarlyStopping, it says itself whether the training had been stopped
+        self.should_stop = trees["results"]["should_stop"] and not self.early_stopping_callbacks
+        return trees
+
+    def _find_checkpoint(self, wanted: str | Path, module: TrainModule) -> Path:
+        """The folder that `ckpt_path` means."""
+        if wanted == "best":
+            callback = self.checkpoint_callback
+            if callback is None or not callback.best_model_path:
+                raise CheckpointError('ckpt_path="best": no ModelCheckpoint of this Trainer has saved anything')
+            return Path(callback.best_model_path)
+        if wanted != "last":
+            return Path(wanted)
+        run, parent = self.records.run, self._runs_of(module)
+        for folder in [run.path] if run is not None else RunFolder.newest_first(parent):
+            found = checkpoint.newest_valid(folder / CHECKPOINTS)
+            if found is not None:
+                return found
+        raise CheckpointError(f'ckpt_path="last": there is no checkpoint in {parent}/version_N/{CHECKPOINTS}')
+
+    # -- stages --------------------------------------------------------------------------------------
+
+    def _begin_stage(self, name: str, module: TrainModule, datamodule: DataModule | None) -> Stage:
+        if self.strategy.is_automatic:
+            self.strategy.is_automatic = False
+            say(f"backend: {self.strategy.device} (the best that works here)")
+        self.module, self.datamodule, self._stage = module, datamodule, name
+        return Stage(self, name, module, datamodule, self._end_stage)
+
+    def _end_stage(self, status: str) -> None:
+        stage, self._stage, self._evaluating, self._results = self._stage, "", "", None
+        self.records.end(stage, status, self.strategy)
+
+    def _runs_of(self, module: TrainModule) -> Path:
+        return Path(self.default_root_dir) / "runs" / (self.run_name or snake_case(type(module).__name__))
+
+    def _begin_run(self, fit: Fit, stage: Stage) -> None:
+        """From here on something is written."""
+        if not self.fast_dev_run:
+            heading = Heading(
+                parent=self._runs_of(fit.module),
+                config_text=self.config_text,
+                config_tree=self.config_tree,
+                hyper_parameters=preparation.hyper_parameters(stage),
+                modes=checks.monitored_modes(self.callbacks),
+                dataset=None if self.datamodule is None else self.datamodule.dataset_name,
+            )
+            self.records.begin(heading, self.loggers, fit.saved, self.resume_source)
+            self.records.write_summary("running", self.strategy)
+        self.has_begun = True
+        self.records.start_clock()
+
+    def _nothing_to_do(self) -> str:
+        limits = {"max_epochs": self.max_epochs, "max_steps": self.max_steps}
+        told = ", ".join(f"{name}={value}" for name, value in limits.items() if value != -1)
+        why = "trainer.should_stop is set" if self.should_stop else told
+        return (
+            f"nothing to train: {self.current_epoch} epochs and {self.global_step} steps are done already, and {why}. "
+            "To go on, raise the limit; to train anew, make a new Trainer"
+        )
+
+    # -- evaluation ----------------------------------------------------------------------------------
+
+    def validate_in_fit(self) -> None:
+        """Validate, within a fit, and write the row."""
+        fit = self._fit
+        assert fit is not None
+
+        def write() -> None:
+            self.rows.write(self.rows.take(fit.val_results.epoch_values()))
+            fit.val_results.reset()
+            fit.progress.validated_at = fit.progress.batch
+
+        self._evaluate(validation_of(fit, fit.val, fit.val_results, write))
+
+    def _sanity_check(self, fit: Fit) -> None:
+        """A few validation batches before training, so that mistakes show at once; nothing of it stays."""
+        steps = self.validation.sanity_steps
+        if not fit.val or not steps:
+            return
+        random_state = resume.random_state()
+        positions = [source.state(exhausted=False) for source in fit.val]
+        results = Results("validation", self.strategy.backend, fit.val_results.owners)
+        job = validation_of(fit, [source.first(steps) for source in fit.val], results, results.reset)
+        self.sanity_checking = True
+        try:
+            fit.fire(fit.hooks.sanity_check_start)
+            self._evaluate(job)
+            fit.fire(fit.hooks.sanity_check_end)
+        finally:
+            self.sanity_checking = False
+        for source, position in zip(fit.val, positions):
+            source.load_state(position)
+        resume.restore_random_state(random_state)
+
+    def _evaluate(self, job: Evaluation) -> list[list[Any]]:
+        self._evaluating, self._results = job.what, job.results
+        try:
+            return evaluate(job)
+        finally:
+            self._evaluating = ""
+
+    def _evaluate_alone(
+        self,
+        stage_name: str,
+        model: TrainModule | None,
+        dataloaders: Any,
+        ckpt_path: str | Path | None,
+        datamodule: DataModule | None,
+        keeps_outputs: bool = False,
+    ) -> tuple[list[list[Any]], list[dict[str, float]]]:
+        """Validate, test or predict outside a fit; gives the outputs and the logged metrics, each by loader."""
+        if model is None:
+            if self.module is None:
+                raise ConfigError(f"trainer.{stage_name}() needs a module: trainer.{stage_name}(module, …)")
+            model = self.module
+            ckpt_path = ckpt_path or (
+                "best" if self.checkpoint_callback and self.checkpoint_callback.best_model_path else None
+            )
+        module = checks.check_module(model, stage_name)
+        dataloaders, datamodule = checks.check_data_arguments((dataloaders,), datamodule, stage_name)
+        weights = None if ckpt_path is None else checkpoint.load(self._find_checkpoint(ckpt_path, module))["model"]
+        found: list[dict[str, float]] = []
+        with self._begin_stage(stage_name, module, datamodule) as stage:
+            self.strategy.place(module, self.dtype)
+            if weights is not None:
+                module.load_state_dict(weights)
+            job = preparation.evaluation_of(self, stage, dataloaders)
+            job.keeps_outputs = keeps_outputs
+            results = job.results
+
+            def write() -> None:
+                if results is not None:
+                    row = self.rows.take(results.epoch_values())
+                    found.extend(by_loader(row, len(job.sources)))
+                    if stage_name == "test":
+                        self.records.test_metrics.update(row)
+                    self.rows.write(row, in_epoch=False)
+                    results.reset()
+
+            job.write, job.begins = write, self._mark_begun
+            outputs = self._evaluate(job)
+        return outputs, found
+
+    def _mark_begun(self) -> None:
+        self.has_begun = True

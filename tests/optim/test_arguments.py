@@ -1,0 +1,67 @@
+"""Arguments of optimizers: what is refused, and the forms in which parameters may come."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import framework as fw
+from framework import nn, optim
+from framework.errors import ConfigError, DTypeError
+
+P = [[1.0]]
+ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: optim.SGD([]), ConfigError, "SGD: got no parameters; pass model.parameters()"),
+    (lambda: optim.SGD([np.ones(2)]), DTypeError, "SGD: parameters are Tensors, got ndarray"),
+    (lambda: optim.SGD([fw.tensor([1])]), DTypeError, "floating point, got one of int64 and shape (1,)"),
+    (lambda: optim.SGD([nn.Parameter(P) * 2]), ConfigError, "is the result of operations; pass leaves"),
+    (lambda: optim.SGD([nn.Parameter(P)] * 2), ConfigError, "a parameter is given twice"),
+    (
+        lambda: optim.SGD([{"params": [nn.Parameter(P)], "momentun": 1}]),
+        ConfigError,
+        "SGD: unknown argument 'momentun' in a parameter group. Did you mean 'momentum'?",
+    ),
+    (lambda: optim.SGD([{"lr": 1}]), ConfigError, "a parameter group needs 'params', got ['lr']"),
+    (lambda: optim.SGD([nn.Parameter(P)], lr=-1.0), ConfigError, "SGD: lr must be at least 0, got -1.0"),
+    (lambda: optim.SGD([nn.Parameter(P)], lr="fast"), ConfigError, "SGD: lr must be at least 0, got 'fast'"),
+    (lambda: optim.SGD([nn.Parameter(P)], lr=math.nan), ConfigError, "SGD: lr must be at least 0, got nan"),
+    (lambda: optim.SGD([nn.Parameter(P)], momentum=-0.1), ConfigError, "SGD: momentum must be at least 0"),
+    (lambda: optim.SGD([nn.Parameter(P)], nesterov=True), ConfigError, "nesterov needs momentum > 0 and dampening = 0"),
+    (
+        lambda: optim.Adam([nn.Parameter(P)], betas=(0.9, 1.0)),
+        ConfigError,
+        "Adam: betas[1] must be at least 0 and below 1",
+    ),
+    (lambda: optim.AdamW([nn.Parameter(P)], betas=(0.9,)), ConfigError, "AdamW: betas are two numbers, got (0.9,)"),
+    (lambda: optim.AdamW([nn.Parameter(P)], eps=-1), ConfigError, "AdamW: eps must be at least 0, got -1"),
+    (
+        lambda: optim.Rprop([nn.Parameter(P)], etas=(1.2, 0.5)),
+        ConfigError,
+        "etas must be (below 1, above 1), got (1.2, 0.5)",
+    ),
+    (lambda: optim.Rprop([nn.Parameter(P)], step_sizes=(1, 0)), ConfigError, "(smallest, largest), got (1, 0)"),
+]
+
+
+@pytest.mark.parametrize("case", range(len(ERRORS)))
+def test_errors(case: int) -> None:
+    call, kind, text = ERRORS[case]
+    with pytest.raises(kind, match=re.escape(text)):
+        call()
+
+
+def test_parameters_in_many_forms() -> None:
+    layer = nn.Linear(2, 2)
+    for given in (layer.parameters(), list(layer.named_parameters()), [{"params": layer.parameters(), "name": "all"}]):
+        assert optim.SGD(given).param_groups[0]["params"] == [layer.weight, layer.bias]
+    assert len(optim.SGD(layer.weight).param_groups[0]["params"]) == 1
+
+
+def test_text() -> None:
+    text = repr(optim.SGD([nn.Parameter(P)], lr=0.5))
+    assert text.startswith("SGD (\nParameter Group 0\n    dampening: 0.0\n    lr: 0.5\n")

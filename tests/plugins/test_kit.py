@@ -1,0 +1,206 @@
+"""The conformance kit is itself held to account: it passes a sound backend and fails an unsound one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fw_cpu import CpuBackend
+
+from framework.autodiff import PRIMITIVES
+from framework.backend import dtypes as dt
+from framework.backend import get
+from framework.testing import BackendConformance
+from framework.testing.kit import matches
+from framework.testing.primitive_tests import PrimitiveTests
+
+SOUND = """
+    import numpy
+    from framework.backend import Backend, register
+    from framework.testing import BackendConformance
+
+    @register
+    class Toy(Backend):
+        name = "toy"
+        xp = numpy
+        {class_body}
+
+        def asarray(self, obj, *, dtype=None, device=None, copy=None):
+            self.check_device(device)
+            if hasattr(obj, "__dlpack__"):
+                obj = numpy.from_dlpack(obj)
+            return numpy.array(obj, dtype=None if dtype is None else self.native(dtype), copy=copy)
+
+        def to_numpy(self, array):
+            return numpy.asarray(array)
+
+        def owns(self, array):
+            return isinstance(array, (numpy.ndarray, numpy.generic))
+
+        def synchronize(self):
+            pass
+
+    class TestToy(BackendConformance):
+        backend = "toy"
+        {test_body}
+"""
+
+
+def outcomes(tmp_path: Path, class_body: str = "pass", test_body: str = "", *args: str) -> dict[str, set[str]]:
+    """Run the kit on a toy backend in a process of its own; test names by outcome."""
+    file = tmp_path / "test_toy.py"
+    file.write_text(textwrap.dedent(SOUND).format(class_body=class_body, test_body=test_body))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=no", "-p", "no:cacheprovider", str(file), *args],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        timeout=300,
+    )
+    found: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "XFAIL": set(), "ERROR": set()}
+    for line in done.stdout.splitlines():
+        outcome, _, rest = line.partition(" ")
+        if outcome in found:
+            found[outcome].add(rest.partition("::TestToy::")[2].partition(" - ")[0].strip())
+    assert not found["ERROR"], done.stdout
+    assert found["PASSED"] or found["FAILED"], done.stdout + done.stderr
+    return found
+
+
+def test_a_sound_backend_of_thirty_lines_passes(tmp_path: Path) -> None:
+    found = outcomes(tmp_path)
+    assert not found["FAILED"]
+    assert {"test_contract", "test_reverse_rule[linear]", "test_forward[matmul-float32]"} <= found["PASSED"]
+
+
+def _keeps_nothing(g):
+    return np.multiply(g, 0, out=g).sum(axis=tuple(range(g.ndim - 1)))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "test", "case"),
+    [
+        ({"kernels": {"relu_gard": max}}, "test_kernel_names", ()),
+        ({"kernels": {"relu_grad": lambda g, output: g * (output > 0)}}, "test_kernel_signature", ("relu_grad",)),
+        ({"kernels": {"linear": lambda x, weight, bias: x}}, "test_kernel_signature", ("linear",)),
+        ({"kernels": {"relu_grad": lambda g, out: g * (out > 1)}}, "test_kernel_values", ("relu_grad", "float32")),
+        ({"kernels": {"relu_grad": lambda g, out: g * (out > 1)}}, "test_reverse_rule", ("relu",)),
+        ({"kernels": {"colsum": _keeps_nothing}}, "test_kernel_values", ("colsum", "float32")),
+        ({"kernels": {"colsum": lambda g: g.astype("f8").sum(0)}}, "test_kernel_values", ("colsum", "float32")),
+        ({"kernels": {"exp": lambda x: np.exp(x) * 1.001}}, "test_forward", ("exp", "float64")),
+        ({"kernels": {"exp": lambda x: np.exp(x).tolist()}}, "test_forward", ("exp", "float64")),
+        ({"dtypes": (dt.float32,)}, "test_contract", ()),
+        ({"devices": ("gpu",)}, "test_contract", ()),
+        ({"memory_stats": lambda self: {"used": -1}}, "test_contract", ()),
+        ({"copy": lambda self, array: array}, "test_copy_is_a_copy", ()),
+        ({"owns": lambda self, array: True}, "test_owns", ()),
+        ({"to_numpy": lambda self, array: np.asarray(array, dtype="f4")}, "test_numpy_round_trip", ("int8", (3, 4))),
+        ({"check_device": lambda self, device: "cpu"}, "test_unknown_device", ()),
+    ],
+)
+def test_an_unsound_backend_fails_where_it_is_unsound(attributes: dict, test: str, case: tuple) -> None:
+    unsound = type("Unsound", (CpuBackend,), {"kernels": {}, **attributes})()
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        getattr(type("Kit", (BackendConformance,), {"backend": "cpu"})(), test)(unsound, *case)
+
+
+def test_a_deviation_with_a_reason_is_expected_to_fail(tmp_path: Path) -> None:
+    body = "deviations = {'test_kernel_names': 'a name of our own'}"
+    found = outcomes(tmp_path, "kernels = {'our_own': max}", body, "-k", "kernel_names or deviation")
+    assert found["XFAIL"] == {"test_kernel_names"}
+    assert not found["FAILED"]
+
+
+def test_a_deviation_that_passes_fails(tmp_path: Path) -> None:
+    body = "deviations = {'test_forward[exp-*]': 'said to be wrong'}"
+    found = outcomes(tmp_path, "pass", body, "-k", "test_forward and exp- or deviation")
+    assert "test_forward[exp-float32]" in found["FAILED"]
+    assert "test_forward[expm1-float32]" not in found["FAILED"]
+    assert "test_every_deviation_names_a_test" in found["PASSED"]
+
+
+def test_a_deviation_of_no_test_fails(tmp_path: Path) -> None:
+    body = "deviations = {'test_forward[gone-*]': 'there is no such primitive'}"
+    found = outcomes(tmp_path, "pass", body, "-k", "deviation")
+    assert found["FAILED"] == {"test_every_deviation_names_a_test"}
+
+
+def test_a_backend_that_cannot_be_had_fails_unless_it_is_optional(tmp_path: Path) -> None:
+    refuses = "def __init__(self): raise __import__('framework').errors.BackendError('no toys')"
+    file = tmp_path / "test_toy.py"
+    for body, expected in (("", 1), ("optional = True", 0)):
+        file.write_text(textwrap.dedent(SOUND).format(class_body=refuses, test_body=body))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file), "-rs", "-k", "contract"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            timeout=120,
+        )
+        assert done.returncode == expected, done.stdout
+        assert "no toys" in done.stdout
+
+
+# -- wrong rules ---------------------------------------------------------------------------------------
+
+PRIMITIVES_KIT = type("PrimitivesKit", (PrimitiveTests,), {"backend": "cpu"})()
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "wrong"),
+    [
+        ("tanh", "vjp", lambda ns, g, needs, out, residual, x: (g * (1 - out),)),
+        ("matmul", "vjp", lambda ns, g, needs, out, residual, x, y: (None, None)),
+        ("softmax", "vjp", lambda ns, g, needs, out, residual, x, axis: (g * out,)),
+    ],
+)
+def test_a_wrong_reverse_rule_fails(monkeypatch, name: str, rule: str, wrong) -> None:
+    PRIMITIVES_KIT.test_reverse_rule(get("cpu"), name)
+    monkeypatch.setattr(PRIMITIVES[name], rule, wrong)
+    with pytest.raises(AssertionError, match=f"{name}, sample 0"):
+        PRIMITIVES_KIT.test_reverse_rule(get("cpu"), name)
+
+
+def test_a_wrong_forward_mode_rule_fails(monkeypatch) -> None:
+    PRIMITIVES_KIT.test_forward_rule(get("cpu"), "tanh")
+    monkeypatch.setattr(PRIMITIVES["tanh"], "jvp", lambda ns, tangents, out, x: tangents[0])
+    with pytest.raises(AssertionError, match="tanh, sample 0, tangent along"):
+        PRIMITIVES_KIT.test_forward_rule(get("cpu"), "tanh")
+
+
+def test_a_wrong_batching_rule_fails(monkeypatch) -> None:
+    PRIMITIVES_KIT.test_batch_rule(get("cpu"), "softmax")
+    wrong = lambda ops, n, is_batched, inputs, params, fn: fn(*inputs, axis=0)  # noqa: E731
+    monkeypatch.setattr(PRIMITIVES["softmax"], "batch", wrong)
+    with pytest.raises(AssertionError, match="softmax, sample 0, batched inputs"):
+        PRIMITIVES_KIT.test_batch_rule(get("cpu"), "softmax")
+
+
+def test_a_rule_that_cannot_be_differentiated_again_fails(monkeypatch) -> None:
+    PRIMITIVES_KIT.test_second_order(get("cpu"), "exp")
+    monkeypatch.setattr(
+        PRIMITIVES["exp"], "vjp", lambda ns, g, needs, out, residual, x: (g * ns.stop_gradient(out),), raising=True
+    )
+    with pytest.raises((AssertionError, AttributeError)):
+        PRIMITIVES_KIT.test_second_order(get("cpu"), "exp")
+
+
+def test_a_primitive_without_samples_fails(monkeypatch) -> None:
+    monkeypatch.setitem(PRIMITIVES, "brand_new", PRIMITIVES["exp"])
+    with pytest.raises(AssertionError, match="brought up to date"):
+        PRIMITIVES_KIT.test_every_primitive_has_samples()
+
+
+def test_patterns_take_brackets_as_they_are() -> None:
+    assert matches("test_forward[erf-float16]", "test_forward[erf-float16]")
+    assert matches("test_forward[erf-*]", "test_forward[erf-float16]")
+    assert matches("*float16*", "test_forward[erf-float16]")
+    assert not matches("test_forward[erf-*]", "test_forward[erfc]")
+    assert not matches("test_forward", "test_forward[erf-float16]")
