@@ -130,7 +130,7 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
         return x
     if like is not None:
         ns = like._ns
-        if type(x) in (bool, int, float, complex):
+        if isinstance(x, bool | int | float | complex):  # a NumPy float64 is a float, and as weak
             d = dt.promote_scalar(like.dtype, x, get_default_dtype())
             return Tensor(ns.backend.asarray(x, dtype=d, device=like.device), None, ns)
         if ns.backend.owns(x):

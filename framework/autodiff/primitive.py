@@ -203,6 +203,8 @@ def _with_scalar(p: Primitive, x: Tensor, scalar: Any, on_left: bool, params: di
         if scalar.__class__ not in (float, int, bool, complex):
             scalar = _python_scalar(scalar)
         target = dt.promote_scalar(x.dtype, scalar, get_default_dtype())
+        if isinstance(scalar, bool) and target is not dt.bool_:
+            scalar = int(scalar)  # the standard takes a bool beside bools only
         if x.dtype is not target:
             x = ops.astype(x, target)
         if x._level is None:

@@ -177,11 +177,11 @@ class Tensor(Operators):
         """
         if self._node is None:
             raise GradientError("only a Tensor with requires_grad=True can have a hook")
-        node = self._node
+        node, ns = self._node, self._node.ns  # the hook must not hold its node: that would be a cycle
 
         def hook(g: Any) -> Any:
             is_tensor = isinstance(g, Tensor)
-            result = fn(g if is_tensor else Tensor(g, None, node.ns))
+            result = fn(g if is_tensor else Tensor(g, None, ns))
             if result is None:
                 return g
             return result if is_tensor else result._data

@@ -9,6 +9,7 @@ from framework.autodiff import Tensor, get_default_dtype, ops
 from framework.errors import ConfigError
 from framework.nn import functional as F
 from framework.nn import init
+from framework.nn.functional.layer import check_probability
 from framework.nn.module import Module
 from framework.nn.parameter import Parameter
 
@@ -111,7 +112,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        F.check_probability(p)
+        check_probability(p)
         self.p = p
         self.inplace = inplace
 

@@ -70,18 +70,12 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         own = self.__dict__
         if "_buffers" not in own:
-            if isinstance(value, Parameter | Module):
+            if isinstance(value, (Parameter, Module)):  # a tuple: a union would be made anew each time
                 raise _init_error(self)
+        elif isinstance(value, (Parameter, Module)):
+            own["_buffers"].pop(name, None)
         elif value is not None:
-            if isinstance(own.get(name), Parameter) and not isinstance(value, Parameter):
-                raise ConfigError(
-                    f"{type(self).__name__}.{name} is a Parameter and cannot become a {type(value).__name__}. "
-                    f"Set its values with {name}.assign(values), or set a new nn.Parameter, or None"
-                )
-            if name in own["_buffers"] and not isinstance(value, Tensor):
-                raise ConfigError(
-                    f"{type(self).__name__}.{name} is a buffer and must be a Tensor or None, got {type(value).__name__}"
-                )
+            _check_not_lost(self, name, own.get(name), value)
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:  # only for names that are not there
@@ -341,6 +335,20 @@ class Module:
             return f"{type(self).__name__}({extra})"
         body = "".join(f"\n  {row}" for row in ([extra, *rows] if extra else rows))
         return f"{type(self).__name__}({body}\n)"
+
+
+def _check_not_lost(module: Module, name: str, held: Any, value: Any) -> None:
+    """Raise ConfigError where a parameter, a module or a buffer would be replaced by something else."""
+    place, given = f"{type(module).__name__}.{name}", type(value).__name__
+    if isinstance(held, Parameter):
+        raise ConfigError(
+            f"{place} is a Parameter and cannot become a {given}. "
+            f"Set its values with {name}.assign(values), or set a new nn.Parameter, or None"
+        )
+    if isinstance(held, Module):
+        raise ConfigError(f"{place} is a module and cannot become a {given}; use another name, or set None first")
+    if name in module._buffers and not isinstance(value, Tensor):
+        raise ConfigError(f"{place} is a buffer and must be a Tensor or None, got {given}")
 
 
 def _init_error(module: Module) -> AttributeError:

@@ -162,6 +162,60 @@ def test_axis_left_out(name: str) -> None:
     assert getattr(F, name)(fw.tensor([1, 2]), dim=0, dtype="float64").dtype == "float64"
 
 
+def normal_cdf(x: Any) -> Any:
+    return np.vectorize(lambda v: 0.5 * (1 + math.erf(v / math.sqrt(2))))(x)
+
+
+def per_row(f: Any) -> Any:
+    return lambda x, **kwargs: np.stack([f(row) for row in x])
+
+
+ACTIVATIONS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "relu": (lambda x: np.maximum(x, 0), {}),
+    "leaky_relu": (lambda x: np.where(x > 0, x, 0.2 * x), {"negative_slope": 0.2}),
+    "elu": (lambda x: np.where(x > 0, x, 0.7 * (np.exp(x) - 1)), {"alpha": 0.7}),
+    "silu": (lambda x: x / (1 + np.exp(-x)), {}),
+    "gelu": (lambda x: x * normal_cdf(x), {}),
+    "softplus": (lambda x: np.where(2 * x > 3, x, np.log(1 + np.exp(2 * x)) / 2), {"beta": 2, "threshold": 3}),
+    "tanh": (np.tanh, {}),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), {}),
+    "softmax": (per_row(lambda r: np.exp(r) / np.exp(r).sum()), {"dim": 1}),
+    "log_softmax": (per_row(lambda r: np.log(np.exp(r) / np.exp(r).sum())), {"dim": 1}),
+}
+LOSSES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "mse_loss": (lambda p, q: (p - q) ** 2, {}),
+    "l1_loss": (lambda p, q: abs(p - q), {}),
+    "huber_loss": (
+        lambda p, q: np.where(abs(p - q) <= 0.3, (p - q) ** 2 / 2, 0.3 * (abs(p - q) - 0.15)),
+        {"delta": 0.3},
+    ),
+    "smooth_l1_loss": (
+        lambda p, q: np.where(abs(p - q) < 0.3, (p - q) ** 2 / 0.6, abs(p - q) - 0.15),
+        {"beta": 0.3},
+    ),
+    "binary_cross_entropy": (lambda p, q: -q * np.log(p) - (1 - q) * np.log(1 - p), {}),
+    "binary_cross_entropy_with_logits": (lambda p, q: np.log(1 + np.exp(p)) - q * p, {}),
+    "kl_div": (lambda p, q: q * (np.log(q) - p), {}),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_equal_their_definitions(name: str) -> None:
+    definition, kwargs = ACTIVATIONS[name]
+    x = np.random.default_rng(0).normal(size=(5, 6)) * 2
+    np.testing.assert_allclose(getattr(F, name)(fw.tensor(x), **kwargs).numpy(), definition(x), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_equal_their_definitions(name: str) -> None:
+    definition, kwargs = LOSSES[name]
+    p, q = np.random.default_rng(0).uniform(0.01, 0.99, (2, 5, 6))
+    expected, loss = definition(p, q), getattr(F, name)
+    for reduction, value in (("none", expected), ("sum", expected.sum()), ("mean", expected.mean())):
+        got = loss(fw.tensor(p), fw.tensor(q), reduction=reduction, **kwargs)
+        np.testing.assert_allclose(got.numpy(), value, rtol=1e-12)
+
+
 X = np.zeros((4, 3), np.float32)
 ERRORS: list[tuple[Any, type[Exception], str]] = [
     (

@@ -124,9 +124,14 @@ def test_attributes() -> None:
         m.scale = fw.tensor([1.0])
     with pytest.raises(ConfigError, match=r"Block\.mean is a buffer and must be a Tensor or None, got float"):
         m.mean = 1.0
+    with pytest.raises(ConfigError, match=r"Block\.first is a module and cannot become a Tensor"):
+        m.first = m.first(fw.tensor([1.0, 2.0, 3.0]))
     m.mean = m.mean + 1
     assert [name for name, _ in m.named_buffers()] == ["mean", "count"]
-    m.scale = None
+    m.count = nn.Parameter([1.0])  # no longer a buffer
+    assert [name for name, _ in m.named_parameters()] == ["scale", "count", *NAMES[1:]]
+    assert [name for name, _ in m.named_buffers()] == ["mean"]
+    m.scale = m.count = None
     assert "scale" not in m.state_dict()
     del m.first, m.mean
     m.mean = fw.tensor(1.0)  # a plain Tensor now

@@ -15,7 +15,6 @@ from framework.nn.functional.classification import binary_cross_entropy_with_log
 from framework.nn.functional.classification import cross_entropy as cross_entropy
 from framework.nn.functional.classification import kl_div as kl_div
 from framework.nn.functional.classification import nll_loss as nll_loss
-from framework.nn.functional.layer import check_probability as check_probability
 from framework.nn.functional.layer import dropout as dropout
 from framework.nn.functional.layer import linear as linear
 from framework.nn.functional.regression import huber_loss as huber_loss

@@ -1,0 +1,143 @@
+"""The numbers of optimizers: by definition, on every backend, and PyTorch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from optimizer_cases import VARIANTS, all_variants, build, gradients, parameters, plain, run, starts, values
+
+from framework import optim
+
+
+def test_every_optimizer_is_here() -> None:
+    exported = {n for n, v in vars(optim).items() if isinstance(v, type) and issubclass(v, optim.Optimizer)}
+    assert {name for name, _ in VARIANTS.values()} == exported - {"Optimizer"}
+
+
+def sgd(p: float, g: float, s: dict[str, float], lr: float, momentum: float = 0.0, dampening: float = 0.0,
+        weight_decay: float = 0.0, nesterov: bool = False) -> float:  # fmt: skip
+    g += weight_decay * p
+    if momentum:
+        s["v"] = momentum * s["v"] + (1 - dampening) * g if "v" in s else g
+        g = g + momentum * s["v"] if nesterov else s["v"]
+    return p - lr * g
+
+
+def adam(p: float, g: float, s: dict[str, float], lr: float = 1e-3, betas: Any = (0.9, 0.999), eps: float = 1e-8,
+         weight_decay: float = 0.0, decoupled: bool = False) -> float:  # fmt: skip
+    t = s["t"] = s.get("t", 0) + 1
+    if decoupled:
+        p -= lr * weight_decay * p
+    else:
+        g += weight_decay * p
+    s["m"] = betas[0] * s.get("m", 0.0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0.0) + (1 - betas[1]) * g * g
+    return p - lr * (s["m"] / (1 - betas[0] ** t)) / (math.sqrt(s["v"] / (1 - betas[1] ** t)) + eps)
+
+
+def rprop(p: float, g: float, s: dict[str, float], lr: float = 0.01, etas: Any = (0.5, 1.2),
+          step_sizes: Any = (1e-6, 50.0)) -> float:  # fmt: skip
+    before, size = s.get("g", 0.0), s.get("size", lr)
+    if g * before > 0:
+        size = min(size * etas[1], step_sizes[1])
+    elif g * before < 0:
+        size, g = max(size * etas[0], step_sizes[0]), 0.0
+    s["g"], s["size"] = g, size
+    return p - math.copysign(size, g) if g else p
+
+
+RULES: dict[str, Callable[..., float]] = {
+    "SGD": sgd,
+    "Adam": adam,
+    "AdamW": lambda *args, weight_decay=0.01, **kwargs: adam(
+        *args, weight_decay=weight_decay, decoupled=True, **kwargs
+    ),
+    "Rprop": rprop,
+}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "strict"])
+@all_variants
+def test_equals_its_definition(variant: str, backend: str) -> None:
+    """Fifty steps of every element alone, in Python's numbers."""
+    name, kwargs = VARIANTS[variant]
+    kwargs = dict(kwargs)
+    sign = -1.0 if kwargs.pop("maximize", False) else 1.0
+    params = parameters(backend=backend)
+    optimizer = build(variant, params)
+    run(optimizer, params, range(50))
+    for i, (p, start) in enumerate(zip(params, starts())):
+        for at in np.ndindex(start.shape):
+            value, state = float(start[at]), {}
+            for step in range(50):
+                if (g := gradients(step)[i]) is not None:
+                    value = RULES[name](value, sign * float(g[at]), state, **kwargs)
+            assert np.asarray(p.tolist())[at] == pytest.approx(value, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.reference
+@all_variants
+def test_equals_torch(variant: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    ours = parameters()
+    theirs = [torch.nn.Parameter(torch.tensor(a)) for a in starts()]
+    a, b = build(variant, ours), build(variant, theirs, torch.optim)
+    for step in range(50):
+        for p, q, g in zip(ours, theirs, gradients(step)):
+            p.grad = g
+            q.grad = None if g is None else torch.tensor(g)
+        if step % 10 == 9:  # a schedule
+            for group in (*a.param_groups, *b.param_groups):
+                group["lr"] *= 0.7
+        a.step()
+        b.step()
+        for p, q in zip(ours, theirs):
+            np.testing.assert_allclose(p.tolist(), q.tolist(), rtol=1e-9, atol=1e-12)
+    mine, other = a.state_dict()["state"], b.state_dict()["state"]
+    assert set(mine) == {str(number) for number in other}
+    for number, state in other.items():
+        for key, value in state.items():
+            np.testing.assert_allclose(plain(mine[str(number)][key]), plain(value), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.reference
+def test_groups_equal_torch() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    ours = parameters()
+    theirs = [torch.nn.Parameter(torch.tensor(a)) for a in starts()]
+    made = []
+    for params, library in ((ours, optim), (theirs, torch.optim)):
+        groups = [{"params": params[:2], "lr": 0.5}, {"params": params[2], "momentum": 0.0, "weight_decay": 0.1}]
+        optimizer = library.SGD(groups, lr=0.1, momentum=0.9)
+        optimizer.add_param_group({"params": params[3:], "nesterov": True})
+        made.append(optimizer)
+    for step in range(20):
+        for p, q, g in zip(ours, theirs, gradients(step)):
+            p.grad = g
+            q.grad = None if g is None else torch.tensor(g)
+        for optimizer in made:
+            optimizer.step()
+    for p, q in zip(ours, theirs):
+        np.testing.assert_allclose(p.tolist(), q.tolist(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@all_variants
+def test_backends_agree(variant: str, dtype: str) -> None:
+    results = []
+    for backend in ("cpu", "strict"):
+        params = parameters(dtype, backend)
+        optimizer = build(variant, params)
+        for step in range(20):
+            for p, g in zip(params, gradients(step, dtype)):
+                p.grad = g
+            optimizer.step()
+        assert all(p.backend == backend and p.dtype == dtype for p in params)
+        results.append(values(params))
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
