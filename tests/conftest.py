@@ -70,6 +70,12 @@ class Installer:
         return module
 
 
+@pytest.fixture(scope="session")
+def installer() -> type[Installer]:
+    """Makes an `Installer` for a folder; whoever uses it puts the folder on `sys.path`."""
+    return Installer
+
+
 @pytest.fixture
 def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installer]:
     """Install real distributions, each with one backend, for the time of a test."""
@@ -107,7 +113,7 @@ GOOD_PLUGIN = """
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def good_plugin() -> Callable[[str], str]:
     """The text of a plugin that works, given its name."""
     return lambda name: GOOD_PLUGIN.format(name=name)

@@ -23,7 +23,7 @@ def _mix(x: int) -> int:
 
 
 def derive_key(seed: int, *stream: int | str) -> int:
-    """A 64-bit key for one stream of numbers, from a seed and names or numbers of the stream."""
+    """A 64-bit key for one stream of numbers, from a seed (modulo 2**64) and names or numbers of the stream."""
     key = _mix((seed + _GOLDEN) & _MASK)
     for part in stream:
         words = [part & _MASK] if isinstance(part, int) else list(part.encode())

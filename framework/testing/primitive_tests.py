@@ -121,11 +121,11 @@ class PrimitiveTests(Kit):
         d = dt.dtype(dtype)
         for call in calls(b, name, d):
             out = call.apply(*call.inputs)
+            assert b.owns(out._data), f"{call.what}: {b.name!r} does not own the result, a {type(out._data)}"
             raw = [b.to_numpy(x._data) for x in call.inputs]
             expected = call.expected(*(call.host if d.kind == "float" else raw))
             named = call.sample.params.get("dtype") or (d.name if expected.dtype == np.float64 else expected.dtype.name)
             assert out.dtype == named, f"{call.what}: got dtype {out.dtype.name}, expected {named}"
-            assert b.owns(out._data), f"{call.what}: {b.name!r} does not own the result, a {type(out._data)}"
             close(on_host(b, out._data), expected, TOLERANCE.get(d.name, 0.0), call.what)
             for x, before in zip(call.inputs, call.host):
                 np.testing.assert_array_equal(on_host(b, x._data), before, err_msg=f"{call.what} changed its input")

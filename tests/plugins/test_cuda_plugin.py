@@ -6,12 +6,14 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from fw_cuda import CudaBackend
 from fw_cuda.backend import PACKAGES
 
+from framework.backend import registry
 from framework.cli import plugins
 from framework.errors import BackendError
 
@@ -59,8 +61,14 @@ def distribution(site: Path, name: str) -> None:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 14.2.0\n")
 
 
-def row() -> plugins.Row:
-    return next(row for row in plugins.rows_of_all() if row.name == "cuda")
+def row(folder: Path) -> plugins.Row:
+    """The bundled plugin's row in `fw plugins`."""
+    points = [p for p in registry.entry_points() if p.value == "fw_cuda:CudaBackend"]
+    probe = plugins.Probe(points[0], folder / "probe")
+    try:
+        return probe.row(time.monotonic() + 60.0, 60.0)
+    finally:
+        probe.end()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,7 @@ def row() -> plugins.Row:
 )
 def test_the_row_says_what_is_missing(site: Path, module: str, reason: str) -> None:
     (site / "cupy.py").write_text(module)
-    found = row()
+    found = row(site)
     assert (found.state, found.reason) == ("missing", reason)
 
 
@@ -102,7 +110,7 @@ def test_two_cupy_packages_are_refused_before_either_is_imported(site: Path) -> 
     (site / "cupy.py").write_text("raise SystemExit('imported')")
     distribution(site, "cupy-cuda12x")
     distribution(site, "cupy-cuda13x")
-    assert row().reason.startswith(
+    assert row(site).reason.startswith(
         "several CuPy packages are installed (cupy-cuda13x, cupy-cuda12x) and overwrite each other: "
         "pip uninstall cupy-cuda13x cupy-cuda12x, then pip install"
     )

@@ -51,6 +51,13 @@ SOUND = """
 """
 
 
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # the kit needs pytest alone
+}
+
+
 def outcomes(tmp_path: Path, class_body: str = "pass", test_body: str = "", *args: str) -> dict[str, set[str]]:
     """Run the kit on a toy backend in a process of its own; test names by outcome."""
     file = tmp_path / "test_toy.py"
@@ -60,7 +67,7 @@ def outcomes(tmp_path: Path, class_body: str = "pass", test_body: str = "", *arg
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        env=ENVIRONMENT,
         timeout=300,
     )
     found: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "XFAIL": set(), "ERROR": set()}
@@ -141,7 +148,7 @@ def test_a_backend_that_cannot_be_had_fails_unless_it_is_optional(tmp_path: Path
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env=ENVIRONMENT,
             timeout=120,
         )
         assert done.returncode == expected, done.stdout

@@ -27,7 +27,7 @@ LACKS = """
     from framework.errors import BackendError
 
     class Plugin(Backend):
-        name = "toy"
+        name = "TOY"
         install = "pip install toy-driver"
         requirements = {requirements}
         def __init__(self): {body}
@@ -42,44 +42,56 @@ def lacks(body: str, requirements: str = "('toy_driver',)") -> str:
     return LACKS.format(body=body, requirements=requirements)
 
 
-@pytest.mark.parametrize(
-    ("source", "state", "reason"),
-    [
-        (lacks("raise BackendError('no toy driver')"), "missing", "no toy driver (pip install toy-driver)"),
-        (lacks("raise BackendError('no toy device')", "('numpy',)"), "missing", "no toy device"),
-        (lacks("raise BackendError('do pip install toy-driver')"), "missing", "do pip install toy-driver"),
-        (
-            lacks("import toy_driver"),
-            "missing",
-            "ModuleNotFoundError: No module named 'toy_driver' (pip install toy-driver)",
-        ),
-        (lacks("1 / 0"), "broken", "could not be set up: ZeroDivisionError: division by zero"),
-        (lacks("pass"), "broken", "backend 'toy' failed its first operation: AttributeError"),
-        ("raise ValueError('two\\nlines \\x1b[31m')", "broken", "does not import: ValueError: two lines [31m"),
-        ("import toy_driver", "broken", "does not import: ModuleNotFoundError: No module named 'toy_driver'"),
-        ("Plugin = int", "broken", "is not a subclass of framework.backend.Backend"),
-        ("raise SystemExit('bye')", "broken", "SystemExit: bye"),
-        ("import os; os._exit(0)", "broken", "exited with code 0 while it was tried"),
-        (
-            "import os, sys; print('first\\nlast words', file=sys.stderr, flush=True); os._exit(7)",
-            "broken",
-            "exited with code 7 while it was tried: last words",
-        ),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "broken", "killed by SIGSEGV while it was tried"),
-        ('print(\'{"state": "ready"}\'); raise KeyboardInterrupt', "broken", "KeyboardInterrupt"),
-    ],
-)
-def test_a_plugin_that_fails_breaks_its_own_row_only(
-    install_plugin, good_plugin, source: str, state: str, reason: str
-) -> None:
-    install_plugin("toy", source, distribution="fw-toy")
-    install_plugin("sound", good_plugin("sound"), distribution="fw-sound")
-    found = rows()
-    assert (found["toy"].state, found["toy"].devices) == (state, ())
-    assert found["toy"].reason == reason or (state == "broken" and reason in found["toy"].reason)
-    assert "\n" not in found["toy"].reason
-    assert "\x1b" not in found["toy"].reason
-    assert found["sound"].state == "ready"
+FAILING = [
+    (lacks("raise BackendError('no toy driver')"), "missing", "no toy driver (pip install toy-driver)"),
+    (lacks("raise BackendError('no toy device')", "('numpy',)"), "missing", "no toy device"),
+    (lacks("raise BackendError('do pip install toy-driver')"), "missing", "do pip install toy-driver"),
+    (
+        lacks("import toy_driver"),
+        "missing",
+        "ModuleNotFoundError: No module named 'toy_driver' (pip install toy-driver)",
+    ),
+    (lacks("1 / 0"), "broken", "could not be set up: ZeroDivisionError: division by zero"),
+    (lacks("pass"), "broken", "backend 'TOY' failed its first operation: AttributeError"),
+    ("raise ValueError('two\\nlines \\x1b[31m')", "broken", "does not import: ValueError: two lines [31m"),
+    ("import toy_driver", "broken", "does not import: ModuleNotFoundError: No module named 'toy_driver'"),
+    ("Plugin = int", "broken", "is not a subclass of framework.backend.Backend"),
+    ("raise SystemExit('bye')", "broken", "SystemExit: bye"),
+    ("import os; os._exit(0)", "broken", "exited with code 0 while it was tried"),
+    (
+        "import os, sys; print('first\\nlast words', file=sys.stderr, flush=True); os._exit(7)",
+        "broken",
+        "exited with code 7 while it was tried: last words",
+    ),
+    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "broken", "killed by SIGSEGV while it was tried"),
+    ('print(\'{"state": "ready"}\'); raise KeyboardInterrupt', "broken", "KeyboardInterrupt"),
+]
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory, installer, good_plugin) -> dict[str, Row]:
+    """All of them, and a sound one, installed together and tried at once."""
+    install = installer(tmp_path_factory.mktemp("failing"))
+    for number, (source, _, _) in enumerate(FAILING):
+        install(f"toy{number}", source.replace("TOY", f"toy{number}"), distribution=f"fw-toy{number}")
+    install("sound", good_plugin("sound"), distribution="fw-sound")
+    sys.path.insert(0, str(install.folder))
+    try:
+        return rows(timeout_s=60.0)
+    finally:
+        sys.path.remove(str(install.folder))
+
+
+@pytest.mark.parametrize("number", range(len(FAILING)))
+def test_a_plugin_that_fails_breaks_its_own_row_only(failing: dict[str, Row], number: int) -> None:
+    _, state, reason = FAILING[number]
+    reason = reason.replace("TOY", f"toy{number}")
+    row = failing[f"toy{number}"]
+    assert (row.state, row.devices) == (state, ())
+    assert row.reason == reason or (state == "broken" and reason in row.reason)
+    assert "\n" not in row.reason
+    assert "\x1b" not in row.reason
+    assert failing["sound"].state == failing["cpu"].state == "ready"
 
 
 def test_a_plugin_that_lies_about_its_name_is_broken(install_plugin, good_plugin) -> None:
