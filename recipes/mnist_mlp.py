@@ -8,6 +8,7 @@ reaches about 98.5 % on the test images in ten epochs.
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from typing import Any, Literal
 
 import framework as fw
@@ -26,7 +27,7 @@ class MnistMLP(fw.TrainModule):
         self.save_hyperparameters()
         widths = [28 * 28, *hidden]
         layers: list[fw.nn.Module] = [fw.nn.Flatten()]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [fw.nn.Linear(before, after), fw.nn.ReLU()]
         self.net = fw.nn.Sequential(*layers, fw.nn.Linear(widths[-1], num_classes))
         self.loss = fw.nn.CrossEntropyLoss()

@@ -167,12 +167,15 @@ def _take_saved(node: Node, retain: bool) -> tuple[Any, ...]:
     return saved
 
 
+_NUMBERS = (bool, int, float, complex)  # these exactly: a NumPy float64, which is an array here, is a float, too
+
+
 def _wrap_saved(saved: tuple[Any, ...], node: Node, wrap: Callable[..., Any]) -> tuple[Any, ...]:
     """Saved raw arrays as Tensors on the tape; the residual is a cache of raw values and is left out."""
     out = None if saved[0] is None else wrap(saved[0], node, node.ns)
     inputs = [
         # without a node: a constant of the operation
-        kept if kept is None or isinstance(kept, bool | int | float | complex) else wrap(kept, parent, node.ns)
+        kept if kept is None or kept.__class__ in _NUMBERS else wrap(kept, parent, node.ns)
         for parent, kept in zip(node.parents, saved[2:])
     ]
     return (out, None, *inputs)

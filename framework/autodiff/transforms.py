@@ -22,6 +22,10 @@ def _wrap(array: Any, node: Node | None, ns: Any) -> Tensor:
     return Tensor(array, node, ns)
 
 
+def _constant(array: Any, node: Node | None, ns: Any) -> Tensor:
+    return Tensor(array, None, ns)
+
+
 def _seed(y: Tensor, gradient: Any) -> Tensor:
     if gradient is None:
         if y.size != 1:
@@ -121,6 +125,8 @@ class _Pullback:
         roots = [(y._node, s) for y, s in zip(outputs, seeds) if y._node is not None and y._level is self.level]
         if self._needs_graph([node for node, _ in roots], seeds):
             found = tape.backward(roots, retain=True, only=self.nodes, wrap=self._wrap, ops=ops)  # type: ignore[arg-type]
+        elif self.level is None and any(s._level is not None for s in seeds):  # pulled inside another transform
+            found = tape.backward(roots, retain=True, only=self.nodes, wrap=_constant, ops=ops)  # type: ignore[arg-type]
         else:
             below = [(node, self._lower(s)) for node, s in roots]
             found = tape.backward(below, retain=retain, only=self.nodes)  # type: ignore[arg-type]
@@ -136,9 +142,6 @@ class _Pullback:
         """Whether the gradient itself may be differentiated: then the walk runs on Tensors of this tape."""
         if self.is_new:
             return False  # it runs on Tensors one level down, which is all that there is outside
-        depth = 0 if self.level is None else self.level.depth
-        if any(s._level is not None and s._level.depth > depth for s in seeds):
-            return True  # pulled inside another transform
         if not self.outer_grad:
             return False
         if self.tracked or any(s._node is not None and s._level is self.level for s in seeds):

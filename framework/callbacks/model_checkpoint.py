@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import warnings
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from framework.callbacks.callback import Callback
 from framework.callbacks.checkpoint_book import Book, ranked
-from framework.callbacks.checkpoint_name import POINTERS, NameTemplate
+from framework.callbacks.checkpoint_folder import delete, free_name
+from framework.callbacks.checkpoint_name import NameTemplate
 from framework.callbacks.checkpoint_rules import check_arguments, unknown_metric
 from framework.callbacks.schedule import validates, validates_once_an_epoch, validation_follows
 from framework.errors import CheckpointError
@@ -106,12 +106,16 @@ class ModelCheckpoint(Callback):
         self._every_epochs = every_n_epochs if every_n_epochs is not None else int(no_other)
         self._at_epoch_end = save_on_train_epoch_end
         self._count_versions = enable_version_counter
+        self._next_time = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin with nothing saved."""
         self._book = Book()
         self._spare = ""  # where a checkpoint is written that will take the place of its namesake
         self._saved_step = 0
-        self._due = False
+        self._due = False  # whether a trigger waits for a metric
         self._validated = False
-        self._next_time = 0.0
 
     # -- what is kept --------------------------------------------------------------------------------
 
@@ -191,8 +195,11 @@ class ModelCheckpoint(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: TrainModule) -> None:
         """Find the folder, and after a resume put it into the state that the checkpoint knows."""
         self._next_time = time.monotonic() + (self._interval.total_seconds() if self._interval else 0.0)
-        if not trainer.fast_dev_run:
-            self._take_over(trainer)
+        if trainer.fast_dev_run:
+            return
+        if trainer.resume_source is None and trainer.global_step == 0:  # this object may have served another run
+            self._forget()
+        self._take_over(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: TrainModule, outputs: Any, batch: Any, batch_idx: int
@@ -274,7 +281,7 @@ class ModelCheckpoint(Callback):
             raise unknown_metric(missing[0], self.monitor, self.filename, values)
 
     def _values(self, trainer: Trainer) -> dict[str, float]:
-        return {**trainer.callback_metrics, "epoch": trainer.current_epoch, "step": trainer.global_step}
+        return {**trainer.callback_metrics, "epoch": _epoch(trainer), "step": trainer.global_step}
 
     # -- saving --------------------------------------------------------------------------------------
 
@@ -296,7 +303,7 @@ class ModelCheckpoint(Callback):
         name = self._template.format(
             {name: values.get(name, nan) for name in (*self._template.metrics, "epoch", "step")}
         )
-        name, spare = self._free_name(trainer, folder, name)
+        name, spare = self._choose_name(folder, name)
         before = (self._book, self._spare, self._saved_step)
         top_k = self.save_top_k if enters else 0
         self._book = self._book.admit(name, score, top_k, self.mode)
@@ -317,7 +324,7 @@ class ModelCheckpoint(Callback):
         if self._spare:
             namesake = folder / self._book.newest
             if namesake.exists():
-                _delete(namesake)
+                delete(namesake)
             (folder / self._spare).rename(namesake)
             self._spare = ""
         trainer.write_checkpoint_pointer("last", folder / self._book.newest)
@@ -331,7 +338,7 @@ class ModelCheckpoint(Callback):
             path = folder / name
             if path.resolve() == spared:
                 continue  # until a later run resumes from another one
-            if not path.exists() or _delete(path):
+            if not path.exists() or delete(path):
                 gone.add(name)
         self._book = self._book.without(gone)
 
@@ -341,12 +348,9 @@ class ModelCheckpoint(Callback):
         ranking = [other for other in here if other.monitor is not None]
         return (ranking or here or [self])[0] is self
 
-    def _free_name(self, trainer: Trainer, folder: Path, name: str) -> tuple[str, str]:
+    def _choose_name(self, folder: Path, name: str) -> tuple[str, str]:
         """A name that is not taken, and where to write first if it is to replace an own checkpoint."""
-        version, free = 0, name
-        while free in POINTERS or (folder / free).exists():
-            version += 1
-            free = f"{name}-v{version}"
+        free = free_name(folder, name)
         if free == name or self._count_versions:
             return free, ""
         if name in self._book.owned:
@@ -369,26 +373,23 @@ class ModelCheckpoint(Callback):
     def _take_over(self, trainer: Trainer) -> None:
         """After a resume: forget what is not there, finish what the interruption cut short."""
         folder = self._folder(trainer)
-        there = folder / (self._spare or self._book.newest)
-        self._book = self._book.without(
-            {name for name in self._book.owned - {self._book.newest} if not (folder / name).exists()}
-        )
-        if self._book.newest and there.exists():
+        if not (folder / self._spare).exists():  # renamed already
+            self._spare = ""
+        missing = {name for name in self._book.owned if not (folder / name).exists()}
+        if self._spare:
+            missing.discard(self._book.newest)
+        if self._book.newest in missing:  # resumed from a copy elsewhere: what the book names is not this run's
+            self._book = Book()
+        elif self._book.newest:
+            self._book = self._book.without(missing)
             self._settle(trainer, folder)
-        else:  # resumed from a copy elsewhere: what the book names is not this run's
-            self._book, self._spare = Book(), ""
 
     def _headline(self, trainer: Trainer) -> str:
-        text = f"Epoch {trainer.current_epoch}, global step {trainer.global_step}"
+        text = f"Epoch {_epoch(trainer)}, global step {trainer.global_step}"
         return text if self.current_score is None else f"{text}: {self.monitor!r} is {self.current_score:.5f}"
 
 
-def _delete(path: Path) -> bool:
-    """Delete a checkpoint folder, its manifest first, so that half of it is never taken for a whole one."""
-    try:
-        (path / "manifest.json").unlink(missing_ok=True)
-        shutil.rmtree(path)
-    except OSError as error:
-        warnings.warn(f"The old checkpoint {path} could not be deleted: {error}", RuntimeWarning, stacklevel=2)
-        return False
-    return True
+def _epoch(trainer: Trainer) -> int:
+    """Index of the epoch in which the latest step was made."""
+    between = trainer.progress.batch == 0 and trainer.current_epoch > 0
+    return trainer.current_epoch - between

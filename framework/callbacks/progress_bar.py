@@ -186,9 +186,10 @@ class TQDMProgressBar(Callback):
 
     def _metrics(self, trainer: Trainer) -> dict[str, float]:
         """What to show: the loss, what was logged for the bar, what validation logged."""
-        shown = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
+        latest = trainer.progress_bar_metrics.items()
+        shown = {name: float(value) for name, value in latest if name not in self._validation}
         loss = self._outputs.get("loss") if isinstance(self._outputs, Mapping) else self._outputs
-        if loss is not None and not any("loss" in name for name in shown.keys() - self._validation.keys()):
+        if loss is not None and not any("loss" in name for name in shown):
             shown = {"loss": float(loss), **shown}
         return shown | self._validation
 

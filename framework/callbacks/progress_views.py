@@ -20,8 +20,10 @@ LINE_S = 30.0
 """Seconds between two lines of a long epoch; later 3 % of the time passed, if that is more."""
 EPOCH_LINES = 60
 """About so many epochs get a line, however many there are."""
-COLUMNS = 100
-"""Width of the bar in a terminal that does not tell its own."""
+COLUMNS = 120
+"""Width of the bar in a terminal that does not tell its own; in a narrower one it shows less beside the metrics."""
+WIDE = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+NARROW = "{desc} |{bar}| {rate_fmt}{postfix}"
 
 Metrics = Mapping[str, float]
 
@@ -116,7 +118,8 @@ class Bars(View):
 
     def draw(self, done: int, step: int, metrics: Metrics) -> None:
         """Move the bar."""
-        self._bar.set_postfix_str(", ".join([f"step={step}", *_texts(metrics)]), refresh=False)
+        self._bar.set_description_str(f"{self._title} step {step}", refresh=False)
+        self._bar.set_postfix_str(" ".join(_texts(metrics)), refresh=False)
         self._bar.update(done - self._bar.n)
         self.due = time.monotonic() + BAR_S
 
@@ -166,7 +169,8 @@ class Bars(View):
 
     def _open(self, title: str, total: float, position: int, leave: bool) -> Any:
         # Every update draws: it is this file that keeps them rare.
-        known = _terminal_columns() > 0
+        columns = _terminal_columns()
+        known = columns > 0
         return self._make(
             desc=title,
             total=_count(total),
@@ -176,6 +180,7 @@ class Bars(View):
             ncols=None if known else COLUMNS,
             nrows=None if known else 24,
             dynamic_ncols=known,
+            bar_format=NARROW if 0 < columns < COLUMNS and position == self._position else WIDE,
             mininterval=0,
             miniters=0,
         )
@@ -191,7 +196,7 @@ class Lines(View):
     """Plain lines, few enough for a log file."""
 
     def __init__(self) -> None:
-        self._began = self._drawn = time.monotonic()
+        self._began = self._drawn = self._spoke = time.monotonic()
         self._stride: float = 1
         self._title = ""
         self._total: float = 0
@@ -202,7 +207,7 @@ class Lines(View):
 
     def start(self, epochs: float, step: int) -> None:
         """Begin to count time and steps."""
-        self._began = self._drawn = time.monotonic()
+        self._began = self._drawn = self._spoke = time.monotonic()
         self._step, self._aside = step, 0.0
         self._stride = max(1, math.ceil(epochs / EPOCH_LINES)) if math.isfinite(epochs) else math.inf
         self.due = self._drawn + LINE_S
@@ -237,11 +242,10 @@ class Lines(View):
     def draw_side(self, done: int) -> None:
         """Write a line if the stage takes long."""
         now = time.monotonic()
-        if now < max(self._drawn, self._side_began) + LINE_S:
+        if now < max(self._spoke, self._side_began) + LINE_S:
             return
         title, total = self._side
-        self._aside += now - self._drawn
-        self._drawn = now
+        self._spoke = now
         say(f"{title}  batch {done}" if math.isinf(total) else f"{title}  batch {done}/{int(total)}")
 
     def end_side(self) -> None:
@@ -255,7 +259,8 @@ class Lines(View):
         now = time.monotonic()
         seconds = now - self._drawn - self._aside
         rate = [f"{(step - self._step) / seconds:.1f} it/s"] if seconds > 0 and step > self._step else []
-        self._drawn, self._step, self._aside = now, step, 0.0
+        self._drawn = self._spoke = now
+        self._step, self._aside = step, 0.0
         self.due = now + max(LINE_S, 0.03 * (now - self._began))
         say("  ".join([title, f"step {step}", *rate, *_texts(metrics)]))
 
@@ -274,7 +279,11 @@ def _terminal_columns() -> int:
 
 
 def _texts(metrics: Metrics) -> list[str]:
-    return [f"{name}={value:.4g}" for name, value in metrics.items()]
+    return [f"{name}={_short(value)}" for name, value in metrics.items()]
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if 0.001 <= abs(value) < 100 else f"{value:.4g}"
 
 
 def _count(total: float) -> int | None:

@@ -110,7 +110,14 @@ def _parse(hint: Any, value: Any) -> Any:
         found = parser.parse_object({"value": value}, defaults=False)["value"]
     except (jsonargparse.ArgumentError, TypeError, ValueError):
         return _WRONG
-    return _WRONG if isinstance(found, jsonargparse.Namespace) else found
+    return _WRONG if _holds(found, jsonargparse.Namespace) else found
+
+
+def _holds(value: Any, kind: type) -> bool:
+    """Whether a value is, or has inside, an object of a class."""
+    if isinstance(value, dict | list | tuple | set):
+        return any(_holds(item, kind) for item in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, kind)
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -13,6 +13,7 @@ from framework.cli.config import Config, SchedulerSpec
 from framework.cli.nodes import refuse
 from framework.cli.report import RunFailedError
 from framework.cli.specs import ClassSpec
+from framework.errors import CheckpointError, FrameworkError
 from framework.random import seed_everything
 from framework.train import DataModule, Trainer, TrainModule
 from framework.train.checkpoint import load
@@ -33,7 +34,11 @@ class Run:
         Raises:
             CheckpointError: it is damaged, or of another model.
         """
-        self.module.load_state_dict(load(checkpoint)["model"])
+        weights = load(checkpoint)["model"]
+        try:
+            self.module.load_state_dict(weights)
+        except FrameworkError as error:
+            raise CheckpointError(f"{checkpoint} is of another model. {error}") from error
 
 
 def build(config: Config) -> Run:

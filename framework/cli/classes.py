@@ -6,7 +6,9 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import sysconfig
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -71,8 +73,8 @@ class Classes:
         known = [n for space in (*self.modules, *near_first) for n in names_in(space)]
         everything = [n for space in spaces for n in names_in(space)]
         close = did_you_mean(name, known) or did_you_mean(name, everything)
-        listed = "" if close or not near_first else f" There are {', '.join(_classes_in(near_first[0]))};"
-        own = "" if close else " your own classes are named with their module: mymodule.MyClass"
+        listed = "" if close or not near_first else f" There are {', '.join(_classes_in(near_first[0]))}."
+        own = "" if close else " Your own classes are named with their module: mymodule.MyClass"
         raise refuse(node, path, f"no class {name!r}.{close}{listed}{own}")
 
     # -- import paths -----------------------------------------------------------------------------
@@ -166,8 +168,6 @@ def _import_quietly(name: str) -> ModuleType | None:
 
 def _plain_folders(path: str) -> list[Any]:
     """Folders that are namespace packages: they hold Python files and no `__init__.py`."""
-    from pathlib import Path
-
     root = Path(path or ".")
     if not root.is_dir():
         return []
@@ -175,8 +175,6 @@ def _plain_folders(path: str) -> list[Any]:
 
 
 def _stdlib() -> set[str]:
-    import sysconfig
-
     paths = sysconfig.get_paths()
     return {paths["stdlib"], paths["platstdlib"], f"{paths['stdlib']}/lib-dynload", sys.prefix}
 

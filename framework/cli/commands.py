@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -15,39 +16,6 @@ from framework.cli.runs import choose_checkpoint, choose_resume, run_root
 from framework.errors import ConfigError
 from framework.train import DataModule, TrainModule
 from framework.train.signals import Interrupted
-
-KEYS = """\
-Every key of the config can be set on the command line, and wins over the files:
-  --trainer.max_epochs 3   --seed 1   --data.init_args.root DIR   --optimizer.init_args.lr 0.05
-  --lr_scheduler.class_path StepLR   --trainer.logger WandbLogger   --trainer.callbacks.0.init_args.mode max
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of one of the four commands."""
-    command = parser.get_default("command")
-    parser.epilog = KEYS
-    parser.add_argument("configs", nargs="*", metavar="CONFIG.yaml", help="config files; later ones win")
-    parser.add_argument("--print_config", action="store_true", help="print the complete config and stop")
-    if command == "train":
-        parser.description = "Train, then test on the best checkpoint where the data has a test split."
-        parser.add_argument(
-            "--resume",
-            metavar="WHERE",
-            help="go on where a run stopped: a path, last (the newest run of this config) or auto (the newest "
-            "unfinished one with an equal config, else a new run)",
-        )
-        parser.add_argument("--ckpt", metavar="PATH", help="start from the weights of this checkpoint")
-        parser.add_argument("--no-test", action="store_true", help="do not test after training")
-    else:
-        parser.description = f"{command.capitalize()} with the weights of a checkpoint."
-        parser.add_argument(
-            "--ckpt", metavar="WHERE", help="a path, last or best (the default) of the config's newest run"
-        )
-    if command == "predict":
-        parser.add_argument(
-            "--output", metavar="FILE", default="predictions.npz", help="where to write: .npz (default) or .csv"
-        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,7 +61,7 @@ def train(config: Config, args: argparse.Namespace) -> int:
                 run.trainer.test(run.module, datamodule=run.data, ckpt_path=best_checkpoint(run))
     except Interrupted as stop:
         if stop.checkpoint is not None:
-            note(f"to go on: fw train {' '.join(args.configs)} --resume {stop.checkpoint}")
+            note(f"to go on: {same_command(args)} --resume auto")
         return stop.exit_code
     note(f"done: {run.trainer.log_dir}")
     return DONE
@@ -114,6 +82,12 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
         else:
             run.trainer.validate(run.module, datamodule=run.data, ckpt_path=str(checkpoint))
     return DONE
+
+
+def same_command(args: argparse.Namespace) -> str:
+    """The command line that gives the same config again."""
+    options = [f"--{name}={text}" for name, text in args.overrides]
+    return shlex.join(["fw", args.command, *args.configs, *options])
 
 
 def has_test(run: Run) -> bool:

@@ -98,8 +98,8 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     """
     layers = [*(read_file(file) for file in files), read_overrides(overrides)]
     paths = [Path(file) for file in files]
-    listed = [entry for layer in layers for entry in sys_path_entries(layer.mapping.get("sys_path"))]
-    projects = extend_sys_path(paths, listed)
+    folders = [sys_path_entries(layer.mapping.get("sys_path")) for layer in layers]
+    sys_path = extend_sys_path(zip(paths, folders))
     plugins = _plugins_node(layers)
     modules, plugin_names = load_plugins(plugins)
     reader = SpecReader(Classes(modules))
@@ -114,7 +114,7 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
         optimizer=_optional(reader, sections, "optimizer", Optimizer, filled=("params",)),
         lr_scheduler=_scheduler(reader, sections),
         plugins=plugin_names,
-        sys_path=projects,
+        sys_path=sys_path,
         notes=notes,
         lines=sections,
     )
@@ -200,7 +200,11 @@ def _scheduler(reader: SpecReader, sections: dict[str, Node]) -> SchedulerSpec |
         if name in node.mapping
     }
     if values.get("frequency", 1) < 1:
-        raise refuse(node.mapping["frequency"], "lr_scheduler.frequency", "expected an int of at least 1")
+        raise refuse(
+            node.mapping["frequency"],
+            "lr_scheduler.frequency",
+            f"expected an int of at least 1, got {values['frequency']}",
+        )
     per_step = any(cls.__name__ in PER_STEP for cls in spec.cls.__mro__)
     interval = values.get("interval") or ("step" if per_step else "epoch")
     return SchedulerSpec(spec, interval, values.get("frequency", 1), values.get("monitor"))

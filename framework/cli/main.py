@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from framework._version import __version__
 from framework.errors import ConfigError, did_you_mean
 
 COMMANDS = {
@@ -48,13 +49,12 @@ def main(argv: Sequence[str]) -> int:
         print(usage(), end="", file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
-        from framework._version import __version__
-
         print(f"fw {__version__}")
         return 0
     report = importlib.import_module("framework.cli.report")
     try:
-        return int(_dispatch(argv[0], list(argv[1:])))
+        with report.short_warnings():
+            return int(_dispatch(argv[0], list(argv[1:])))
     except KeyboardInterrupt as stop:
         report.note("interrupted")
         return int(getattr(stop, "exit_code", report.INTERRUPTED))
@@ -66,7 +66,10 @@ def _dispatch(command: str, argv: list[str]) -> int:
     if command not in COMMANDS:
         hint = did_you_mean(command, COMMANDS) or f" There are {', '.join(COMMANDS)}"
         raise ConfigError(f"no command {command!r}.{hint}")
-    module = importlib.import_module(COMMANDS[command][0])
     options = importlib.import_module("framework.cli.options")
-    args = options.parse(command, argv, module.add_arguments)
-    return 0 if args is None else module.run(args)
+    name = COMMANDS[command][0]
+    if command in options.CONFIG_COMMANDS:
+        args = options.parse(command, argv, options.add_config_arguments)
+    else:
+        args = options.parse(command, argv, importlib.import_module(name).add_arguments)
+    return 0 if args is None else importlib.import_module(name).run(args)

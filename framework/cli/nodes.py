@@ -45,8 +45,10 @@ class Node:
         return "class_path" in self.mapping
 
 
-def plain(node: Node, *, as_text: bool = False) -> Any:
-    """The node's value as plain Python data; with `as_text` every scalar as it was typed."""
+def plain(node: Any, *, as_text: bool = False) -> Any:
+    """A node's value as plain Python data; with `as_text` every scalar as it was typed."""
+    if not isinstance(node, Node):
+        return node
     if isinstance(node.value, dict):
         return {key: plain(child, as_text=as_text) for key, child in node.value.items()}
     if isinstance(node.value, list):
@@ -75,13 +77,15 @@ def join(path: str, key: str) -> str:
 def where(node: Node, path: str) -> str:
     """The start of a message about a value: `file:line: key.path`, or the option that set it."""
     place, flag = str(node.origin), node.origin.flag
-    if not path or path in (flag, f"{flag}.class_path"):
+    if not path or f"{flag}.".startswith(f"{path}.") or path == f"{flag}.class_path":
         return place
     return f"{place}: {path}" if place else path
 
 
 def shown(value: Any, limit: int = 60) -> str:
-    """A value as a message shows it: short, on one line."""
+    """A value, or what a node holds, as a message shows it: short, on one line."""
+    if isinstance(value, dict | list):
+        value = plain(Node(value))
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = " ".join(repr(value).split())
@@ -90,7 +94,8 @@ def shown(value: Any, limit: int = 60) -> str:
 
 def article(noun: str) -> str:
     """The noun with "a" or "an"."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+    is_spelled = noun[:2].isupper()  # an SGD, an LRScheduler
+    return f"{'an' if noun[:1] in ('AEFHILMNORSX' if is_spelled else 'AEIOUaeiou') else 'a'} {noun}"
 
 
 class UserCodeError(ConfigError):

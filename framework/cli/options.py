@@ -10,6 +10,12 @@ from framework.cli.layers import ALIASES, TOP_LEVEL
 from framework.errors import ConfigError, did_you_mean
 
 SECTIONS = (*TOP_LEVEL, *ALIASES)
+CONFIG_COMMANDS = ("train", "validate", "test", "predict")
+KEYS = """\
+Every key of the config can be set on the command line, and wins over the files:
+  --trainer.max_epochs 3   --seed 1   --data.init_args.root DIR   --optimizer.init_args.lr 0.05
+  --lr_scheduler.class_path StepLR   --trainer.logger WandbLogger   --trainer.callbacks.0.init_args.mode max
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,7 +46,7 @@ def parse(
     Raises:
         ConfigError: an unknown option (the nearest is named) or one without its value.
     """
-    parser = Parser(command, configures=command in ("train", "validate", "test", "predict"))
+    parser = Parser(command, configures=command in CONFIG_COMMANDS)
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser.set_defaults(command=command)
     add_arguments(parser)
@@ -90,3 +96,30 @@ def _hint(parser: Parser, name: str) -> str:
             close.replace("'?", f".{rest}'?") if close else f" The sections of a config are {', '.join(SECTIONS[:5])}"
         )
     return did_you_mean(name, [*parser.options(), *sections]) or f" `{parser.prog} --help` lists them"
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of one of the four commands."""
+    command = parser.get_default("command")
+    parser.epilog = KEYS
+    parser.add_argument("configs", nargs="*", metavar="CONFIG.yaml", help="config files; later ones win")
+    parser.add_argument("--print_config", action="store_true", help="print the complete config and stop")
+    if command == "train":
+        parser.description = "Train, then test on the best checkpoint where the data has a test split."
+        parser.add_argument(
+            "--resume",
+            metavar="WHERE",
+            help="go on where a run stopped: a path, last (the newest run of this config) or auto (the newest "
+            "unfinished one with an equal config, else a new run)",
+        )
+        parser.add_argument("--ckpt", metavar="PATH", help="start from the weights of this checkpoint")
+        parser.add_argument("--no-test", action="store_true", help="do not test after training")
+    else:
+        parser.description = f"{command.capitalize()} with the weights of a checkpoint."
+        parser.add_argument(
+            "--ckpt", metavar="WHERE", help="a path, last or best (the default) of the config's newest run"
+        )
+    if command == "predict":
+        parser.add_argument(
+            "--output", metavar="FILE", default="predictions.npz", help="where to write: .npz (default) or .csv"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -23,12 +23,17 @@ def project_folder(config: Path) -> Path:
     return own
 
 
-def extend_sys_path(configs: Iterable[Path], more: Iterable[str] = ()) -> list[str]:
-    """Put the current folder and each config's project folder first in `sys.path`; gives the project folders."""
-    projects = list(dict.fromkeys([*(str(project_folder(config)) for config in configs), *more]))
-    first = list(dict.fromkeys([str(Path.cwd()), *projects]))
+def extend_sys_path(configs: Iterable[tuple[Path, Sequence[str]]]) -> list[str]:
+    """Put the current folder and each config's project folder first in `sys.path`.
+
+    Takes each config with its own `sys_path:`; gives what the written config says there, so that it
+    can be run again from any place: those folders or, of a config without, its project folder.
+    """
+    given = [(str(project_folder(config)), entries) for config, entries in configs]
+    told = list(dict.fromkeys(entry for project, entries in given for entry in entries or [project]))
+    first = list(dict.fromkeys([str(Path.cwd()), *told, *(project for project, _ in given)]))
     sys.path[:] = [*first, *(entry for entry in sys.path if entry not in first)]
-    return projects
+    return told
 
 
 def sys_path_entries(node: Node | None) -> list[str]:
@@ -83,6 +88,8 @@ def load_plugins(node: Node | None) -> tuple[list[ModuleType], list[str] | dict[
 
 def _import_name(item: Node, path: str) -> ModuleType:
     name = str(item.value)
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise refuse(item, path, f"expected an import name or a Python file, got {shown(name)}")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

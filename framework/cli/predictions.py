@@ -49,7 +49,7 @@ def write_predictions(batches: Sequence[Any], path: Path) -> str:
                 _write_table(csv.writer(file), arrays)
         else:
             with temporary.open("wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

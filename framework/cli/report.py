@@ -6,7 +6,9 @@ import os
 import sys
 import sysconfig
 import traceback
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -27,6 +29,25 @@ class RunFailedError(Exception):
 def note(text: str) -> None:
     """One line on stderr beside the results."""
     print(f"fw: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def short_warnings() -> Iterator[None]:
+    """Within the block a warning takes one line, with its place only where that is not the framework's."""
+    before = warnings.formatwarning
+
+    def format_warning(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        own = filename.startswith(str(Path(framework.__file__).parent) + os.sep)
+        place = "" if own else f"{filename}:{lineno}: {category.__name__}: "
+        return f"fw: warning: {place}{message}\n"
+
+    warnings.formatwarning = format_warning
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def report(error: BaseException, *, debug: bool = False) -> int:
@@ -58,15 +79,13 @@ def message(error: BaseException) -> str:
 
 def _user_error(error: BaseException) -> BaseException | None:
     """The exception to show with its traceback: raised in the user's own code and not a refusal of ours."""
-    seen: set[int] = set()
+    while isinstance(error, UserCodeError) and error.__cause__ is not None:
+        error = error.__cause__
+        if _from_user_code(error.__traceback__) is not None:
+            return error
     current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        explains_itself = isinstance(current, FrameworkError) and not isinstance(current, EXPLAINED_BY_CODE)
-        if explains_itself:
-            return None
-        wraps = isinstance(current, UserCodeError)
-        if not wraps and _from_user_code(current.__traceback__) is not None:
+    while isinstance(current, EXPLAINED_BY_CODE) or (current is not None and not isinstance(current, FrameworkError)):
+        if _from_user_code(current.__traceback__) is not None:
             return current
         current = current.__cause__
     return None
@@ -77,6 +96,14 @@ def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None and not is_user_code(trace.tb_frame):
         trace = trace.tb_next
     return trace
+
+
+def is_called_from_user_code(error: BaseException) -> bool:
+    """Whether something that the user's code has called raised an error, not that code itself."""
+    trace = _from_user_code(error.__traceback__)
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and not is_user_code(trace.tb_frame)
 
 
 def is_user_code(frame: FrameType) -> bool:

@@ -14,7 +14,8 @@ from framework.cli.arguments import Argument, accepts_anything, arguments_of, cl
 from framework.cli.classes import Classes
 from framework.cli.layers import check_class_keys
 from framework.cli.nodes import Node, article, failed, join, plain, refuse, shown, where
-from framework.errors import BackendError, FrameworkError, did_you_mean
+from framework.cli.report import EXPLAINED_BY_CODE, is_called_from_user_code
+from framework.errors import BackendError, ConfigError, FrameworkError, did_you_mean, nearest
 
 
 @dataclass(slots=True)
@@ -39,6 +40,10 @@ class ClassSpec:
         args = {name: _made(value) for name, value in self.args.items()}
         try:
             return self.cls(*first, **args, **more)
+        except (ConfigError, *EXPLAINED_BY_CODE) as error:
+            if is_called_from_user_code(error):
+                raise failed(self.node, self.path, f"{self.cls.__name__}(…) raised", error) from error
+            raise type(error)(f"{self._blame(error)}: {error}") from error
         except FrameworkError as error:
             raise type(error)(f"{self._blame(error)}: {error}") from error
         except Exception as error:
@@ -203,6 +208,9 @@ class SpecReader:
                     raise refuse(bad, join(path, str(wrong)), message)
                 return [plain(c) if item is None else item for c, item in zip(node.value, items, strict=True)]
         if isinstance(node.value, dict):
+            if by_name and ("init_args" in node.mapping or nearest("class_path", node.mapping)):
+                check_class_keys(node, path)
+                raise refuse(node, path, "class_path is missing; it names the class to make")
             values = {
                 key: self._objects(child, join(path, key), argument, wanted, False) for key, child in node.value.items()
             }

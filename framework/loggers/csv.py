@@ -76,9 +76,8 @@ class CSVLogger(Logger):
 
     @property
     def save_dir(self) -> str | None:
-        """The folder that was given, or the run folder."""
-        folder = self._save_dir or self._folder
-        return None if folder is None else str(folder)
+        """The folder that was given; None for one that writes in the run folder."""
+        return None if self._save_dir is None else str(self._save_dir)
 
     @property
     def log_dir(self) -> str | None:

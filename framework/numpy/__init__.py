@@ -53,7 +53,9 @@ _FUNCTIONS = tuple(
 
 _ALIASES = {"absolute": "abs", "concatenate": "concat", "power": "pow", "mod": "remainder",
             "cumsum": "cumulative_sum", "transpose": "permute_dims", "true_divide": "divide", "arctan": "atan",
-            "arcsin": "asin", "arccos": "acos", "amax": "max", "amin": "min"}  # fmt: skip
+            "arcsin": "asin", "arccos": "acos", "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh",
+            "arctanh": "atanh", "left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift",
+            "invert": "bitwise_invert", "amax": "max", "amin": "min"}  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:

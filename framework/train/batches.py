@@ -34,6 +34,7 @@ class Mover:
         self._ns = namespace_of(backend)
         self._native = np.dtype(dtype.name)
         self._where = device if ":" in device else None
+        self._is_own = self._where is None and backend.owns(np.zeros(()))
 
     def __call__(self, batch: Any) -> Any:
         """The batch, moved."""
@@ -62,6 +63,8 @@ class Mover:
                 array = array.astype(self._native)
         elif dtype.kind not in "iubc":
             return array  # text or objects
+        if self._is_own:
+            return Tensor(array, None, self._ns)
         return Tensor(self._backend.asarray(array, device=self._where), None, self._ns)
 
 

@@ -99,7 +99,7 @@ def encode(trees: dict[str, Any]) -> dict[str, bytes]:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(value, allow_nan=False) + "\n").encode()  # with an indent, json's slow encoder is used
 
 
 def _reason(error: OSError) -> str:

@@ -194,6 +194,7 @@ class Fit:
     def skip_rest(self) -> None:
         """No further batch of this epoch is used."""
         self.progress.in_step = False
+        self.window.abandon()
         self._exhaust()
         self.at_boundary()
 

@@ -68,13 +68,15 @@ class DeviceGuard:
     def check(self, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
         """Let the device decide whether the update is applied."""
         ns = self._ns
-        total: Any = 0.0 if loss is None else ns.reshape(loss._data, ()) * 0  # NaN where the loss is not finite
+        total: Any = 0.0
         for group in optimizer.param_groups:
             for p in group["params"]:
                 node = p._node
                 if node is not None and (g := node.grad) is not None:
                     total = total + ns.sum_of_squares(g._data if isinstance(g, Tensor) else g)
         ok = ns.isfinite(total)
+        if loss is not None:
+            ok = ns.logical_and(ok, ns.isfinite(ns.reshape(loss._data, ())))
         if self._ok is None:
             self._first = step
             self._good = ns.astype(ok, ns.int32)

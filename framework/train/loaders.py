@@ -89,6 +89,10 @@ class Lookahead:
                 self._at_end()
             yield batch
 
+    def close(self) -> None:
+        """End the iteration before its end."""
+        close(self._batches)
+
 
 _END = object()
 

@@ -14,6 +14,7 @@ from framework.train.optimization import loss_of
 
 def train(fit: Fit) -> None:
     """Train until an end is reached."""
+    fit.port.results = fit.results
     fit.fire(fit.hooks.train_start)
     while fit.goes_on():
         begin_epoch(fit)

@@ -190,6 +190,10 @@ class Window:
                         p.grad = p.grad.detach() * factor
         self.first = self.samples = 0
 
+    def abandon(self) -> None:
+        """Forget a window that will have no update."""
+        self.done = self.used = self.first = self.samples = 0
+
     def state_dict(self, module: Module) -> dict[str, Any]:
         """The counts, and the gradients if the window is open."""
         gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None} if self.done else {}
@@ -222,7 +226,7 @@ def loss_of(output: Any, owner: str) -> Tensor | None:
     if isinstance(output, Mapping):
         if "loss" not in output:
             raise ConfigError(f"{where} returned a dict without a 'loss'; its keys are {', '.join(map(repr, output))}")
-        return loss_of(output["loss"], owner)
+        output = output["loss"]
     if not isinstance(output, Tensor):
         hint = " Leave out .item() or float()." if isinstance(output, int | float) else ""
         raise ConfigError(
@@ -236,4 +240,4 @@ def loss_of(output: Any, owner: str) -> Tensor | None:
             f"{where} returned a loss that no parameter's gradient can come from: it was made under no_grad, by "
             ".detach(), or of parameters that are all frozen"
         )
-    return output.reshape(())
+    return output.reshape(()) if output.shape else output

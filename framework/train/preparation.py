@@ -111,10 +111,19 @@ def raise_epochs(trainer: Trainer, minimum_updates: int | None) -> None:
         return
     needed = math.ceil(minimum_updates / updates)
     if needed > trainer.max_epochs and trainer.max_steps == -1:
-        say(
-            f"max_epochs raised from {trainer.max_epochs} to {needed}: these data need {minimum_updates} updates or more"
-        )
+        say(f"max_epochs raised from {trainer.max_epochs} to {needed}: these data need {minimum_updates} updates")
         trainer.max_epochs = needed
+
+
+def nothing_to_do(trainer: Trainer) -> str:
+    """Why a fit ends before it begins."""
+    limits = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+    told = ", ".join(f"{name}={value}" for name, value in limits.items() if value != -1)
+    why = "trainer.should_stop is set" if trainer.should_stop else told
+    return (
+        f"nothing to train: {trainer.current_epoch} epochs and {trainer.global_step} steps are done, and {why}. "
+        "To go on, raise the limit; to train anew, make a new Trainer"
+    )
 
 
 def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fit:
@@ -160,10 +169,10 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
         validate=trainer.validate_in_fit,
         callbacks=trainer.callbacks,
         datamodule=stage.datamodule,
-        saved=saved,
         classes_to_check=classes,
     )
     resume.check(resume.gather(fit, None))
+    fit.saved = saved
     return fit
 
 

@@ -53,6 +53,11 @@ class Progress:
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
         self.epoch += 1
+        self.restart_epoch()
+
+    def restart_epoch(self) -> None:
+        """Move to the start of this epoch."""
+        self.in_step = False
         self.batch, self.exhausted, self.validated_at, self.ended_at = 0, False, -1, -1
 
     def state_dict(self) -> dict[str, Any]:

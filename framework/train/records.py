@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from framework.errors import CheckpointError
 from framework.loggers import Logger, SafeLogger
 from framework.strategies import SingleDevice
 from framework.train import checkpoint, resume
 from framework.train.progress import Progress
 from framework.train.rows import Rows
-from framework.train.run import CONFIG, SUMMARY, RunFolder, summary_text, versions
+from framework.train.run import CHECKPOINTS, CONFIG, SUMMARY, RunFolder, summary_text, versions
 
 STATUS = {"success": "finished", "failed": "failed", "interrupted": "interrupted"}
 """How a fit ended, to the word in `summary.json`."""
@@ -84,6 +85,18 @@ class Records:
                 logger.log_config(heading.config_tree)
         self._rows.loggers = safe
 
+    def last_checkpoint(self, parent: Path) -> Path:
+        """The newest checkpoint of this run; before it has begun, of the newest run in `parent`.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        for folder in [self.run.path] if self.run is not None else RunFolder.newest_first(parent):
+            found = checkpoint.newest_valid(folder / CHECKPOINTS)
+            if found is not None:
+                return found
+        raise CheckpointError(f'ckpt_path="last": there is no checkpoint in {parent}/version_N/{CHECKPOINTS}')
+
     def start_clock(self) -> None:
         """Training begins."""
         self._began = time.perf_counter()
@@ -97,17 +110,18 @@ class Records:
 
     def end(self, stage: str, status: str, strategy: SingleDevice) -> None:
         """Close the books of a stage that ended as "success", "failed" or "interrupted"."""
-        for logger in self._rows.loggers:
-            logger.finalize(status)  # type: ignore[arg-type]
-        if self.run is None:
-            return
-        if stage == "fit":
-            self.stop_clock()
-            self._began = 0.0
-            self._status = STATUS[status]
-        if stage == "fit" or self.test_metrics:
-            self.write_summary(self._status, strategy)
-        self.run.unlock()
+        try:
+            for logger in self._rows.loggers:
+                logger.finalize(status)  # type: ignore[arg-type]
+            if stage == "fit":
+                self.stop_clock()
+                self._began = 0.0
+                self._status = STATUS[status]
+            if stage == "fit" or self.test_metrics:
+                self.write_summary(self._status, strategy)
+        finally:
+            if self.run is not None:
+                self.run.unlock()
 
     def write_summary(self, status: str, strategy: SingleDevice) -> None:
         """Write `summary.json`."""

@@ -62,14 +62,6 @@ class Entry:
         """The name of the epoch's value."""
         return f"{self.name}_epoch" if self.on_step else self.name
 
-    def reduced(self) -> float | None:
-        """The epoch's value; None where nothing was recorded in it."""
-        if self.metric is not None:
-            return number(self.metric.compute(), self.name)
-        if self.total is None:
-            return None
-        return float(self.total) / self.weight if self.reduce == "mean" else float(self.total)
-
 
 class Results:
     """The metrics of one stage.
@@ -221,7 +213,7 @@ class Results:
         """What was logged for the loggers in the current batch."""
         tick = self._tick
         return {
-            entry.step_name: entry_value(entry)
+            entry.step_name: self._value(entry)
             for entry in self.entries.values()
             if entry.on_step and entry.logger and entry.tick == tick
         }
@@ -230,17 +222,28 @@ class Results:
         """The latest value of each metric that is recorded by step, with its name."""
         for entry in self.entries.values():
             if entry.on_step and entry.tick >= 0:
-                yield entry, entry.step_name, entry_value(entry)
+                yield entry, entry.step_name, self._value(entry)
 
     def epoch_values(self) -> list[tuple[Entry, float]]:
         """The epoch's value of each metric that has one."""
         values = []
         for entry in self.entries.values():
-            if entry.on_epoch:
-                value = entry.reduced()
-                if value is not None:
-                    values.append((entry, value))
+            if not entry.on_epoch:
+                continue
+            if entry.metric is not None:
+                values.append((entry, number(entry.metric.compute(), entry.name)))
+            elif entry.total is not None:
+                total = self._host(entry.total)
+                values.append((entry, total / entry.weight if entry.reduce == "mean" else total))
         return values
+
+    def _value(self, entry: Entry) -> float:
+        """The latest value."""
+        return self._host(entry.value) if entry.metric is None else number(entry.metric.compute(), entry.name)
+
+    def _host(self, value: Any) -> float:
+        """A value on the host; waits for the device where it is there."""
+        return value if type(value) is float else float(self._backend.to_numpy(value))
 
     def reset(self) -> None:
         """Begin a new epoch."""
@@ -261,10 +264,10 @@ class Results:
                 "prog_bar": entry.prog_bar,
                 "logger": entry.logger,
                 "reduce": entry.reduce,
-                "value": float(entry.value),
+                "value": self._host(entry.value),
                 "current": entry.tick == self._tick,
                 "seen": entry.tick >= 0,
-                "total": None if entry.total is None else float(entry.total),
+                "total": None if entry.total is None else self._host(entry.total),
                 "weight": entry.weight,
                 "metric": names.get(id(entry.metric)),
             }
@@ -336,11 +339,6 @@ def number(value: Any, name: str) -> float:
     if getattr(value, "size", 1) != 1:
         raise ShapeError(f"self.log({name!r}, …): a metric is one number, got an array of shape {value.shape}")
     return float(value.item()) if hasattr(value, "item") else float(value)
-
-
-def entry_value(entry: Entry) -> float:
-    """The latest value of a metric."""
-    return number(entry.metric.compute(), entry.name) if entry.metric is not None else float(entry.value)
 
 
 def _check_arguments(name: str, value: Any, arguments: LogArguments, is_metric: bool) -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import random as python_random
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from framework import random
 from framework._version import __version__
@@ -22,7 +25,7 @@ from framework.loggers import Logger, SafeLogger
 from framework.train import hparams
 from framework.train.datamodule import DataModule
 from framework.train.fitstate import Fit
-from framework.train.loaders import Lookahead
+from framework.train.loaders import Lookahead, Source
 from framework.train.module import TrainModule
 from framework.train.statetree import lift
 
@@ -31,6 +34,8 @@ from framework.train.statetree import lift
 
 def gather(fit: Fit, run: str | None) -> dict[str, Any]:
     """The state trees of a training in the folder `run`, as it stands."""
+    if fit.saved is not None:  # it has not gone on yet
+        return fit.saved
     progress = fit.progress
     fit.guard.read()
     closed = {"done": 0, "used": 0, "first": 0, "samples": 0, "gradients": {}}
@@ -95,7 +100,7 @@ def random_state() -> dict[str, Any]:
     version, numbers, gauss = python_random.getstate()
     state: dict[str, Any] = {
         "framework": random.state_dict(),
-        "python": {"version": version, "numbers": list(numbers), "gauss": gauss},
+        "python": {"version": version, "numbers": np.array(numbers, np.uint32), "gauss": gauss},
     }
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -108,12 +113,21 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     """Put every generator back."""
     random.load_state_dict(state["framework"])
     saved = state["python"]
-    python_random.setstate((saved["version"], tuple(saved["numbers"]), saved["gauss"]))
+    python_random.setstate((saved["version"], tuple(saved["numbers"].tolist()), saved["gauss"]))
     if "numpy" in state:
-        import numpy
-
         saved = state["numpy"]
-        numpy.random.set_state((saved["name"], saved["keys"], saved["position"], saved["has_gauss"], saved["cached"]))
+        np.random.set_state((saved["name"], saved["keys"], saved["position"], saved["has_gauss"], saved["cached"]))
+
+
+@contextmanager
+def positions_kept(sources: Sequence[Source]) -> Iterator[None]:
+    """Whatever is drawn and read within, generators and loaders stand afterwards where they stood before."""
+    state = random_state()
+    positions = [source.state(exhausted=False) for source in sources]
+    yield
+    for source, position in zip(sources, positions):
+        source.load_state(position)
+    restore_random_state(state)
 
 
 def callback_states(callbacks: Sequence[Callback]) -> dict[str, Any]:
@@ -141,7 +155,7 @@ def module_metrics(module: TrainModule) -> dict[str, Any]:
     found = {}
     for prefix, part in module.named_modules():
         for name, value in vars(part).items():
-            if all(hasattr(value, method) for method in ("update", "compute", "reset", "state_dict")):
+            if all(hasattr(type(value), method) for method in ("update", "compute", "reset", "state_dict")):
                 found[f"{prefix}.{name}" if prefix else name] = value
     return found
 

@@ -20,7 +20,7 @@ from framework.train.loop import train
 from framework.train.module import TrainModule
 from framework.train.records import Heading
 from framework.train.results import Results
-from framework.train.run import CHECKPOINTS, RunFolder, snake_case
+from framework.train.run import snake_case
 from framework.train.signals import Interrupted
 from framework.train.stage import Stage
 from framework.train.state import TrainerState
@@ -158,7 +158,7 @@ class Trainer(TrainerState):
             fit.fire(fit.hooks.fit_start)
             with fit.stop:
                 if not fit.goes_on():
-                    warnings.warn(self._nothing_to_do(), UserWarning, stacklevel=2)
+                    warnings.warn(preparation.nothing_to_do(self), UserWarning, stacklevel=2)
                 elif saved is None:
                     self._sanity_check(fit)
                 self._begin_run(fit, stage)
@@ -257,6 +257,9 @@ class Trainer(TrainerState):
         if self.records.run is None or not self._saves:
             say(f"interrupted after step {step}; nothing is saved, as checkpointing is off")
             return None
+        if self._fit is not None and self._fit.saved is not None:
+            say(f"interrupted before going on from {self.resume_source}")
+            return Path(str(self.resume_source))
         path = checkpoint.free_path(self.records.run.checkpoints / f"epoch={self.current_epoch}-step={step}")
         self.save_checkpoint(path)
         self.write_checkpoint_pointer("last", path)
@@ -270,6 +273,7 @@ class Trainer(TrainerState):
         """The checkpoint to go on from; the position is taken over at once."""
         self.resume_source = None
         if ckpt_path is None:
+            self.progress.restart_epoch()
             return None
         path = self._find_checkpoint(ckpt_path, module)
         trees = checkpoint.load(path)
@@ -283,18 +287,14 @@ class Trainer(TrainerState):
     def _find_checkpoint(self, wanted: str | Path, module: TrainModule) -> Path:
         """The folder that `ckpt_path` means."""
         if wanted == "best":
-            callback = self.checkpoint_callback
-            if callback is None or not callback.best_model_path:
+            if not self._best_model_path:
                 raise CheckpointError('ckpt_path="best": no ModelCheckpoint of this Trainer has saved anything')
-            return Path(callback.best_model_path)
-        if wanted != "last":
-            return Path(wanted)
-        run, parent = self.records.run, self._runs_of(module)
-        for folder in [run.path] if run is not None else RunFolder.newest_first(parent):
-            found = checkpoint.newest_valid(folder / CHECKPOINTS)
-            if found is not None:
-                return found
-        raise CheckpointError(f'ckpt_path="last": there is no checkpoint in {parent}/version_N/{CHECKPOINTS}')
+            return Path(self._best_model_path)
+        return self.records.last_checkpoint(self._runs_of(module)) if wanted == "last" else Path(wanted)
+
+    @property
+    def _best_model_path(self) -> str:
+        return "" if self.checkpoint_callback is None else self.checkpoint_callback.best_model_path
 
     # -- stages --------------------------------------------------------------------------------------
 
@@ -328,15 +328,6 @@ class Trainer(TrainerState):
         self.has_begun = True
         self.records.start_clock()
 
-    def _nothing_to_do(self) -> str:
-        limits = {"max_epochs": self.max_epochs, "max_steps": self.max_steps}
-        told = ", ".join(f"{name}={value}" for name, value in limits.items() if value != -1)
-        why = "trainer.should_stop is set" if self.should_stop else told
-        return (
-            f"nothing to train: {self.current_epoch} epochs and {self.global_step} steps are done already, and {why}. "
-            "To go on, raise the limit; to train anew, make a new Trainer"
-        )
-
     # -- evaluation ----------------------------------------------------------------------------------
 
     def validate_in_fit(self) -> None:
@@ -356,20 +347,16 @@ class Trainer(TrainerState):
         steps = self.validation.sanity_steps
         if not fit.val or not steps:
             return
-        random_state = resume.random_state()
-        positions = [source.state(exhausted=False) for source in fit.val]
         results = Results("validation", self.strategy.backend, fit.val_results.owners)
         job = validation_of(fit, [source.first(steps) for source in fit.val], results, results.reset)
         self.sanity_checking = True
         try:
-            fit.fire(fit.hooks.sanity_check_start)
-            self._evaluate(job)
-            fit.fire(fit.hooks.sanity_check_end)
+            with resume.positions_kept(fit.val):
+                fit.fire(fit.hooks.sanity_check_start)
+                self._evaluate(job)
+                fit.fire(fit.hooks.sanity_check_end)
         finally:
             self.sanity_checking = False
-        for source, position in zip(fit.val, positions):
-            source.load_state(position)
-        resume.restore_random_state(random_state)
 
     def _evaluate(self, job: Evaluation) -> list[list[Any]]:
         self._evaluating, self._results = job.what, job.results

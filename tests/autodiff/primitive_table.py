@@ -154,7 +154,9 @@ for _label, _low, _high in (("both", -0.5, 0.7), ("lower", -0.5, None), ("upper"
 case("clip_scalars", "scalar", lambda x: ops.clip(x, 0.0, 1.0), lambda x: np.clip(x, 0, 1), random("clip", ()))
 case("clip_scalars", "empty", lambda x: ops.clip(x, 0.0, 1.0), lambda x: x, random("clip", (0,)))
 case("astype", "its own", lambda x: ops.astype(x, x.dtype), lambda x: x, random("cast", (2, 2)))
-case("astype", "from int", lambda i, x: ops.astype(i, x.dtype) * x, lambda i, x: i * x, ints((3,)), random("cast", (3,)))
+case(
+    "astype", "from int", lambda i, x: ops.astype(i, x.dtype) * x, lambda i, x: i * x, ints((3,)), random("cast", (3,))
+)
 case("astype", "from bool", lambda i, x: ops.astype(i, x.dtype) * x, lambda i, x: i * x, bools((3,)), random("cast", (3,)))  # fmt: skip
 case("astype", "to int and back", lambda x: x.astype("int64").astype(x.dtype), np.trunc, off_kinks(random("cast", (3,))))  # fmt: skip
 case("to_device", "where it is", lambda x: ops.to_device(x, x.device) * 1, lambda x: x, random("move", (2, 2)))
@@ -162,7 +164,9 @@ case("to_device", "where it is", lambda x: ops.to_device(x, x.device) * 1, lambd
 # -- reductions ----------------------------------------------------------------------------------
 
 
-def reduction(name: str, ref: Any, x: Any, axes: tuple[Any, ...] = (None, 0, -1, (0, -1), (1,)), empty: bool = True) -> None:
+def reduction(
+    name: str, ref: Any, x: Any, axes: tuple[Any, ...] = (None, 0, -1, (0, -1), (1,)), empty: bool = True
+) -> None:
     """`axes` for three axes; 0-d and zero-size inputs beside."""
     for axis in axes:
         for keepdims in (False, True):

@@ -125,7 +125,9 @@ def test_the_message_names_place_and_values(made_up: Any) -> None:
         return t * (2 * x) + t * ns.astype(x > 1, x.dtype)
 
     f = made_up(partial, forward=lambda ns, x: x * x)
-    with pytest.raises(fw.errors.GradientError, match=r"d output 0\[1\] / d input 0\[1\].* is 5\.0, .* give (4\.0|3\.9)"):
+    with pytest.raises(
+        fw.errors.GradientError, match=r"d output 0\[1\] / d input 0\[1\].* is 5\.0, .* give (4\.0|3\.9)"
+    ):
         fw.gradcheck(f, point(0.5, 2.0))
 
 

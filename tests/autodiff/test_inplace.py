@@ -200,7 +200,9 @@ def test_setitem_refuses_what_does_not_fit() -> None:
 
 
 @pytest.mark.xfail(reason="fill_ and copy_ of a result keep its history")
-@pytest.mark.parametrize("write", [lambda t: t.zero_(), lambda t: t.fill_(4.0), lambda t: t.copy_(fw.tensor([4.0, 5.0]))])
+@pytest.mark.parametrize(
+    "write", [lambda t: t.zero_(), lambda t: t.fill_(4.0), lambda t: t.copy_(fw.tensor([4.0, 5.0]))]
+)
 def test_filling_a_result_cuts_its_history(write: Any) -> None:
     x = leaf(1.0, 2.0)
     y = x * 2

@@ -126,6 +126,7 @@ def test_what_is_recorded(case: Case) -> None:
 
 
 @differentiable_case
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("strict", marks=pytest.mark.slow)])
 def test_derivatives(case: Case, backend: str) -> None:
     if case.label == "to int and back":
         pytest.skip("a step, not differentiable at its kinks; see test_casts")
@@ -134,8 +135,15 @@ def test_derivatives(case: Case, backend: str) -> None:
 
 @differentiable_case
 def test_second_derivatives(case: Case) -> None:
-    """gradcheck of the reverse derivative, then of the forward one: all four mixes of modes."""
-    fn, values = of_floats(case, to_tensors(case, "cpu"))
+    """gradcheck of the reverse derivative, then of the forward one: all four mixes of modes.
+
+    The inputs are results themselves; of these, NumPy makes scalars where they are 0-d.
+    """
+    plain, values = of_floats(case, to_tensors(case, "cpu"))
+
+    def fn(*xs: Any) -> Any:
+        return plain(*[x * 1 for x in xs])
+
     cotangent = direction(fn(*values).shape, values[0])
     tangents = [direction(x.shape, x) for x in values]
     fw.gradcheck(lambda *xs: fw.vjp(fn, *xs)[1](cotangent), values)
@@ -143,17 +151,18 @@ def test_second_derivatives(case: Case) -> None:
 
 
 @differentiable_case
-def test_second_derivatives_on_the_strict_backend(case: Case) -> None:
-    """One direction of each mix: that the rules stay inside the standard there, too."""
+def test_derivatives_on_the_strict_backend(case: Case) -> None:
+    """Both modes and both mixes of them, in one direction, are what they are on the CPU."""
     fn, values = of_floats(case, to_tensors(case, "strict"))
     fn64, values64 = of_floats(case, to_tensors(case, "cpu"))
 
     def both(fn: Any, xs: list[Tensor]) -> list[Any]:
         tangents = [direction(x.shape, x) for x in xs]
         cotangent = direction(fn(*xs).shape, xs[0])
-        over_reverse = fw.jvp(lambda *a: fw.vjp(fn, *a)[1](cotangent), xs, tangents)[1]
-        over_forward = fw.vjp(lambda *a: fw.jvp(fn, a, tangents)[1], *xs)[1](cotangent)
-        return [t.numpy() for t in (*over_reverse, *over_forward)]
+        grads, over_reverse = fw.jvp(lambda *a: fw.vjp(fn, *a)[1](cotangent), xs, tangents)
+        tangent, pull = fw.vjp(lambda *a: fw.jvp(fn, a, tangents)[1], *xs)
+        raw = fw.vjp(fn, *xs)[1](cotangent)  # the rules on arrays, not on Tensors
+        return [t.numpy() for t in (*raw, *grads, tangent, *over_reverse, *pull(cotangent))]
 
     for got, want in zip(both(fn, values), both(fn64, values64)):
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
@@ -232,6 +241,37 @@ def test_vmap_of_derivatives(case: Case) -> None:
         rows = [derivatives(*[t[i] if b else t for t, b in zip(tensors, batched)]) for i in range(3)]
         for g, want in zip(got, zip(*rows)):
             np.testing.assert_allclose(g.numpy(), np.stack([w.numpy() for w in want]), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if differentiable(c) and c.batchable], ids=lambda c: c.id)
+def test_derivatives_of_vmap(case: Case) -> None:
+    """Transforms below the batch see what its rule makes of the call; to second order."""
+    inputs = [fw.tensor(batch_of(x)) for x in case.inputs]
+    places = [i for i, x in enumerate(case.inputs) if is_float(x)]
+
+    def over(transform: Any) -> Any:
+        def fn(*values: Any) -> Any:
+            full = list(inputs)
+            for place, value in zip(places, values):
+                full[place] = value
+            return transform(case.fn)(*full)
+
+        return fn
+
+    def loop(f: Any) -> Any:
+        return lambda *xs: ops.stack([f(*[x[i] for x in xs]) for i in range(3)])
+
+    values = [inputs[i] for i in places]
+    tangents = [direction(v.shape, v) for v in values]
+    results = []
+    for fn in (over(vmap), over(loop)):
+        y, dy = fw.jvp(fn, values, tangents)
+        cotangent = direction(y.shape, values[0])
+        grads, over_reverse = fw.jvp(lambda *xs: fw.vjp(fn, *xs)[1](cotangent), values, tangents)  # noqa: B023
+        over_forward = fw.vjp(lambda *xs: fw.jvp(fn, xs, tangents)[1], *values)[1](cotangent)  # noqa: B023
+        results.append([t.numpy() for t in (y, dy, *grads, *over_reverse, *over_forward)])
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-11)
 
 
 # -- dtypes --------------------------------------------------------------------------------------

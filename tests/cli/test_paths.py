@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from framework.backend import registry
 from framework.cli import yaml12
 from framework.cli.nodes import Node, Origin
 from framework.cli.paths import extend_sys_path, load_plugins, project_folder, sys_path_entries
@@ -45,11 +46,18 @@ def test_the_current_folder_comes_first(tmp_path, monkeypatch):
     project.mkdir()
     (project / "pyproject.toml").touch()
     monkeypatch.chdir(here)
-    gone = str(tmp_path / "more")
-    assert extend_sys_path([project / "a.yaml"], [gone]) == [str(project), gone]
-    assert sys.path[:3] == [str(here), str(project), gone]
-    extend_sys_path([project / "a.yaml"])
+    assert extend_sys_path([(project / "a.yaml", [])]) == [str(project)]
+    assert sys.path[:2] == [str(here), str(project)]
+    extend_sys_path([(project / "a.yaml", [])])
     assert sys.path.count(str(here)) == 1
+
+
+def test_a_config_that_says_where_its_code_is_is_believed(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    code = str(tmp_path / "code")
+    assert extend_sys_path([(tmp_path / "runs" / "config.yaml", [code])]) == [code]
+    assert sys.path[:2] == [str(tmp_path), code]
 
 
 def test_folders_of_a_runs_own_config():
@@ -77,6 +85,14 @@ def test_a_package_folder(tmp_path):
     (tmp_path / "extra_package" / "__init__.py").write_text("x = 3\n")
     modules, _ = plugins("[./extra_package]", tmp_path / "c.yaml")
     assert modules[0].x == 3
+
+
+def test_a_mapping_settles_who_provides_a_backend(monkeypatch):
+    monkeypatch.setattr(registry, "_preferred", {})
+    monkeypatch.setattr(registry, "_instances", dict(registry._instances))
+    assert plugins("{cpu: fw-framework}") == ([], {"cpu": "fw-framework"})
+    assert registry._preferred == {"cpu": "fw-framework"}
+    assert registry.get("cpu").name == "cpu"
 
 
 MISTAKES = [

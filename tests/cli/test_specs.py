@@ -191,6 +191,8 @@ WRONG = [
         "hooks: {class_path: zoo_parts.Other}",
         "model.init_args.hooks: expected a list of Hook, Hook, or null, got an Other",
     ),
+    ("hooks: [{class_pth: zoo_parts.Quiet}]", "hooks.0.class_pth: unknown key 'class_pth'. Did you mean 'class_path'?"),
+    ("hooks: [{init_args: {level: 1}}]", "model.init_args.hooks.0: class_path is missing"),
     ("nam: x", "model.init_args.nam: Thing has no argument 'nam'. Did you mean 'name'?"),
     ("widht: 3", "Did you mean 'width'?"),
     ("zzz: 3", "Thing has no argument 'zzz'. It has any_value, betas, "),
@@ -294,7 +296,7 @@ def test_plugin_modules_have_short_names(reader):
     assert (found.cls, found.class_path) == (zoo_parts.Quiet, "zoo_parts.Quiet")
     with pytest.raises(ConfigError, match=r"no class 'Quit'. Did you mean 'Quiet'\?"):
         spec(known, "class_path: Quit")
-    with pytest.raises(ConfigError, match="your own classes are named with their module"):
+    with pytest.raises(ConfigError, match="Your own classes are named with their module"):
         spec(reader, "class_path: Xyzzy")
 
 

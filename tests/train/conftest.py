@@ -6,6 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from fw_strict import StrictBackend
+
+from framework.backend import registry
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,19 @@ def toy() -> ModuleType:
     sys.modules["toy_run"] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def far() -> str:
+    """A backend that works like a device: nothing is known to be finished when it returns."""
+
+    class FarBackend(StrictBackend):
+        name = "far"
+        synchronous = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._native_device = {"far": self._host}
+
+    registry.register(FarBackend)
+    return "far"

@@ -27,7 +27,8 @@ def _layouts(array: np.ndarray) -> list[np.ndarray]:
     return [array, np.asfortranarray(array), array.T.copy().T, wide[..., ::2], array[::-1].copy()[::-1], swapped]
 
 
-DTYPES = "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64 complex64 complex128".split()
+INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+DTYPES = ["bool", *INTEGERS, "float16", "float32", "float64", "complex64", "complex128"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -189,8 +190,8 @@ def test_missing_and_foreign_paths_say_so(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="no finished checkpoint"):
         checkpoint.load(tmp_path)
+    (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="cannot save a checkpoint to"):
-        (tmp_path / "file").write_text("x")
         checkpoint.save(tmp_path / "file" / "c", {"state": {}})
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import framework as fw
+from framework.callbacks import Callback
 from framework.train import checkpoint
+from framework.train.signals import Interrupted
 
 PROGRAM = Path(__file__).with_name("toy_run.py")
 
@@ -72,3 +74,123 @@ def test_from_every_checkpoint_the_run_ends_in_the_same_bits(
         assert trainer.log_dir == str(root / "version_0")
         assert trainer.callbacks[0].batches == expected["progress"]["total_batches"]
         assert_equal(expected, state, name)
+
+
+# -- processes that are killed ---------------------------------------------------------------------
+
+
+def child(root: Path, **environment: str) -> subprocess.Popen[str]:
+    """The program, going on from the newest valid checkpoint where there is one."""
+    source = checkpoint.newest_valid(root / "runs" / "toy" / "version_0" / "checkpoints")
+    command = [sys.executable, str(PROGRAM), str(root), *([str(source)] if source else [])]
+    if source is None:
+        shutil.rmtree(root / "runs", ignore_errors=True)  # it died before its first checkpoint: a new run
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [["write 9 KILL", "validation 6 KILL", "train 4 KILL"], ["train 2 KILL", "train 9 KILL", "write 31 KILL"]],
+)
+def test_killed_in_a_write_a_validation_and_a_window_it_ends_in_the_same_bits(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path, moments: list[str]
+) -> None:
+    for moment in moments:
+        assert finish(child(tmp_path, TOY_SIGNAL=moment)) == -signal.SIGKILL
+    assert finish(child(tmp_path)) == 0
+    assert_equal(whole[1], checkpoint.load(tmp_path / "final")["state"])
+
+
+@pytest.mark.parametrize(
+    ("moment", "code"),
+    [("train 5 INT", 130), ("train 11 TERM", 143), ("validation 7 INT", 130), ("write 14 TERM", 143)],
+)
+def test_a_signal_stops_after_the_step_saves_and_the_rest_is_the_same(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path, moment: str, code: int
+) -> None:
+    process = child(tmp_path, TOY_SIGNAL=moment)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert f"{moment.split()[-1]}: stopping after this step" in errors
+    checkpoints = tmp_path / "runs" / "toy" / "version_0" / "checkpoints"
+    saved = checkpoint.read_pointer(checkpoints, "last")
+    assert saved is not None
+    assert saved == checkpoint.newest_valid(checkpoints)
+    assert output.splitlines()[-1] == f"Interrupted {saved}"
+    assert f"saved {saved}" in output
+    assert f"ckpt_path='{saved}'" in output
+    assert json.loads((checkpoints.parent / "summary.json").read_text())["status"] == "interrupted"
+    assert finish(child(tmp_path)) == 0
+    assert_equal(whole[1], checkpoint.load(tmp_path / "final")["state"])
+    assert json.loads((checkpoints.parent / "summary.json").read_text())["status"] == "finished"
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    process = child(tmp_path, TOY_SIGNAL="train 5 INT INT")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    assert output.splitlines()[-1] == "KeyboardInterrupt None"
+    folder = tmp_path / "runs" / "toy" / "version_0"
+    assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+    saved = {p.name for p in checkpoint.valid_checkpoints(folder / "checkpoints")}
+    assert saved == {"epoch=0-step=1-s", "epoch=0-step=1", "epoch=0-step=1-v"}  # those from before
+
+
+def test_a_signal_before_the_saved_state_is_in_place_loses_nothing(
+    toy: ModuleType, whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    shutil.copytree(whole[0], tmp_path / "version_0")
+    source = tmp_path / "version_0" / "checkpoints" / "epoch=1-step=5-s"
+    early = tmp_path / "early"
+
+    class Early(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            trainer.save_checkpoint(early)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer = toy.make_trainer(tmp_path)
+    trainer.callbacks.append(Early())
+    fw.seed_everything(3)
+    with pytest.raises(Interrupted) as caught:
+        trainer.fit(toy.ToyModule(), *toy.loaders(), ckpt_path=source)
+    assert caught.value.checkpoint == source
+    assert caught.value.exit_code == 130
+    shutil.copytree(early, source.parent / "early")
+    _, state = run(toy, tmp_path, source.parent / "early")
+    assert_equal(whole[1], state)
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_killed_at_twenty_random_moments_it_ends_in_the_same_bits(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
+    kills = 0
+    for round_ in range(40):
+        root = tmp_path / str(round_)
+        root.mkdir()
+        while True:
+            process = child(root)
+            if kills >= 20:
+                assert finish(process) == 0
+                break
+            try:
+                process.wait(timeout=float(rng.uniform(0.6, 2.5)))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+            if finish(process) == 0:
+                break
+        assert_equal(whole[1], checkpoint.load(root / "final")["state"], f"round {round_}")
+        if kills >= 20:
+            return
+    raise AssertionError(f"only {kills} kills in 40 runs")

@@ -1,12 +1,13 @@
 """A small run with everything in it that a resumed run must continue; also a program that a test can kill.
 
-    python toy_run.py ROOT [CHECKPOINT]
+python toy_run.py ROOT [CHECKPOINT]
 """
 
 from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class ToyModule(fw.TrainModule):
         optimizer = fw.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
         schedule = fw.optim.lr_scheduler
         return [optimizer], [
-            {"scheduler": schedule.CosineAnnealingLR(optimizer, T_max=12), "interval": "step"},
+            {"scheduler": schedule.CosineAnnealingLR(optimizer, T_max=9), "interval": "step"},
             {"scheduler": schedule.StepLR(optimizer, step_size=1, gamma=0.9), "interval": "epoch"},
         ]
 
@@ -84,12 +85,14 @@ def loaders() -> tuple[fw.data.DataLoader, fw.data.DataLoader]:
     x = rng.standard_normal((SAMPLES, 4)).astype(np.float32)
     y = rng.integers(0, CLASSES, SAMPLES)
     data = fw.data.ArrayDataset(x, y)
-    return fw.data.DataLoader(data, batch_size=BATCH, shuffle=True), fw.data.DataLoader(data, batch_size=16, shuffle=True)
+    return fw.data.DataLoader(data, batch_size=BATCH, shuffle=True), fw.data.DataLoader(
+        data, batch_size=16, shuffle=True
+    )
 
 
 def make_trainer(root: Path, **changes: Any) -> fw.Trainer:
     arguments: dict[str, Any] = {
-        "max_epochs": 4,
+        "max_epochs": 3,
         "accumulate_grad_batches": 3,
         "val_check_interval": 4,
         "log_every_n_steps": 2,
@@ -103,7 +106,9 @@ def make_trainer(root: Path, **changes: Any) -> fw.Trainer:
             EarlyStopping("val_loss", patience=100),
             ModelCheckpoint(save_top_k=-1),
             ModelCheckpoint(save_top_k=-1, every_n_train_steps=1, filename="{epoch}-{step}-s"),
-            ModelCheckpoint(monitor="val_loss", save_top_k=2, filename="{epoch}-{step}-v", save_on_train_epoch_end=False),
+            ModelCheckpoint(
+                monitor="val_loss", save_top_k=2, filename="{epoch}-{step}-v", save_on_train_epoch_end=False
+            ),
         ],
     }
     trainer = fw.Trainer(**{**arguments, **changes})
@@ -122,33 +127,55 @@ def final_state(trainer: fw.Trainer) -> dict[str, Any]:
     kept = [",".join(row.split(",")[i] for i in keep) for row in rows]
     progress = {name: value for name, value in trees["progress"].items() if name != "wall_s"}
     parts = ("optimizer", "lr_schedulers", "loaders", "random", "results")
+    trees["random"].pop("numpy", None)  # nobody has seeded that one
     metrics = trees["metrics"]["train_accuracy"]  # that of the validation is empty between two of them
-    return {"rows": kept, "progress": progress, "model": trees["model"], "metrics": metrics} | {p: trees[p] for p in parts}
+    return {"rows": kept, "progress": progress, "model": trees["model"], "metrics": metrics} | {
+        p: trees[p] for p in parts
+    }
 
 
-def main(root: Path, source: str | None) -> None:
+def main(root: Path, source: str | None) -> int:
+    """Train, and write what a test compares.
+
+    `$TOY_SIGNAL`, such as "write 7 KILL", sends this process a signal at that moment.
+    """
     fw.seed_everything(3)
     train, val = loaders()
     trainer = make_trainer(root)
-    if os.environ.get("TOY_SLOW"):
-        slow_down(float(os.environ["TOY_SLOW"]))
-    trainer.fit(ToyModule(), train, val, ckpt_path=source)
-    checkpoint.save(root / "final", {"state": final_state(trainer)})
+    told = os.environ.get("TOY_SIGNAL", "").split()
+    if told:
+        send(told[0], int(told[1]), [getattr(signal, f"SIG{name}") for name in told[2:]])
+    try:
+        trainer.fit(ToyModule(), train, val, ckpt_path=source)
+    except KeyboardInterrupt as stop:
+        print(f"{type(stop).__name__} {getattr(stop, 'checkpoint', None)}")
+        return getattr(stop, "exit_code", 1)
+    if not checkpoint.is_valid(root / "final"):
+        checkpoint.save(root / "final", {"state": final_state(trainer)})
+    return 0
 
 
-def slow_down(seconds: float) -> None:
-    """Let each file of a checkpoint take time, so that a kill falls within."""
-    import time
+def send(kind: str, number: int, signals: list[signal.Signals]) -> None:
+    """Send signals in the `number`-th "train" or "validation" step, or half-way through a file's "write"."""
+    owner, name = {
+        "train": (ToyModule, "training_step"),
+        "validation": (ToyModule, "validation_step"),
+        "write": (checkpoint, "_write_file"),
+    }[kind]
+    original = getattr(owner, name)
+    calls = iter(range(1, 10**9))
 
-    write = checkpoint._write_file
+    def interrupted(*args: Any) -> Any:
+        if next(calls) == number:
+            if kind == "write":
+                path, content = args
+                original(path, content[: len(content) // 2])
+            for one in signals:
+                os.kill(os.getpid(), one)
+        return original(*args)
 
-    def slowly(path: Path, content: bytes) -> None:
-        write(path, content[: len(content) // 2])
-        time.sleep(seconds)
-        write(path, content)
-
-    checkpoint._write_file = slowly
+    setattr(owner, name, interrupted)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None))

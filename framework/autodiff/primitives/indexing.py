@@ -42,7 +42,7 @@ def _getitem_jvp(ns: Any, tangents: Any, out: Any, x: Any, *indices: Any, parts:
 def _lead(parts: tuple[Any, ...]) -> int:
     """How many axes of the selection stand in front of those of its index arrays."""
     at = [i for i, p in enumerate(parts) if p is HOLE or isinstance(p, int)]
-    return at[0] if at[-1] - at[0] + 1 == len(at) else 0
+    return len([p for p in parts[: at[0]] if p is not Ellipsis]) if at[-1] - at[0] + 1 == len(at) else 0
 
 
 def _rank(indices: Any, is_batched: Any) -> int:
@@ -221,8 +221,25 @@ def _parse_key(x: Tensor, key: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
         axis = len([p for p in parts[:start] if p is not None and p is not Ellipsis]) + (free if start > at else 0)
         if x.shape[axis : axis + len(shape)] != shape:
             raise IndexError(f"a mask of shape {shape} for axes of lengths {x.shape[axis : axis + len(shape)]}")
-    parts[at : at + 1] = [slice(None)] * free
+    if free:  # an Ellipsis of no axes stays, as it parts index arrays, too
+        parts[at : at + 1] = [slice(None)] * free
+    axis = 0
+    for i, p in enumerate(parts):
+        if isinstance(p, slice) and p != _ALL:
+            parts[i] = _inside(p, x.shape[axis])
+        axis += p is not None and p is not Ellipsis
     return tuple(parts), indices
+
+
+_ALL = slice(None)
+
+
+def _inside(s: slice, n: int) -> slice:
+    """The slice without what lies outside an axis of length `n`, which the standard leaves open."""
+    start, stop, step = s.indices(n)
+    if not range(start, stop, step):
+        return slice(0, 0)
+    return slice(start, stop if stop >= 0 else None, step)
 
 
 def _static(item: Any) -> Any:

@@ -139,9 +139,7 @@ def expand(x: Any, /, shape: Sequence[int]) -> Tensor:
 
 
 def _permute_forward(ns: Any, x: Any, axes: tuple[int, ...]) -> Any:
-    n = len(axes)  # negative axes; the axes in front of them (a batch) stay
-    extra = x.ndim - n
-    return ns.xp.permute_dims(x, (*range(extra), *(a + x.ndim for a in axes)))
+    return ns.xp.permute_dims(x, tuple([a + x.ndim for a in axes]))
 
 
 def _permute_transpose(ns: Any, g: Any, before: Any, *, axes: tuple[int, ...]) -> Any:
@@ -152,7 +150,12 @@ def _permute_transpose(ns: Any, g: Any, before: Any, *, axes: tuple[int, ...]) -
     return ns.permute_dims(g, tuple(inverse))
 
 
-_permute = linear_map("permute_dims", _permute_transpose, forward=_permute_forward)
+def _permute_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, fn: Any) -> Any:
+    axes = params["axes"]
+    return fn(inputs[0], axes=(-len(axes) - 1, *axes))
+
+
+_permute = linear_map("permute_dims", _permute_transpose, forward=_permute_forward, batch=_permute_batch)
 
 
 @public
