@@ -169,10 +169,11 @@ def _binary(p: Primitive) -> Callable[..., Tensor]:
 
     def apply(x: Any, y: Any, **params: Any) -> Tensor:
         if not isinstance(x, Tensor):
-            if not isinstance(y, Tensor):
-                x = as_tensor(x)
-            else:
+            if isinstance(y, Tensor):
                 return _with_scalar(p, y, x, True, params)
+            if isinstance(x, float | int | complex):  # weak beside an array, too
+                return _with_scalar(p, as_tensor(y), x, True, params)
+            x = as_tensor(x)
         if not isinstance(y, Tensor):
             return _with_scalar(p, x, y, False, params)
         if x._level is not None or y._level is not None:

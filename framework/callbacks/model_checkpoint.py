@@ -113,7 +113,7 @@ class ModelCheckpoint(Callback):
         """Begin with nothing saved."""
         self._book = Book()
         self._spare = ""  # where a checkpoint is written that will take the place of its namesake
-        self._saved_step = 0
+        self._saved_step = self._extra_step = 0
         self._due = False  # whether a trigger waits for a metric
         self._validated = False
 
@@ -250,9 +250,12 @@ class ModelCheckpoint(Callback):
     def save_now(self, trainer: Trainer) -> str:
         """Save the state as it is, whatever the triggers say, unless this step is saved already.
 
-        Returns the newest checkpoint's path; it is kept until there is a newer one.
+        The checkpoint's name ends in `-interrupted`; it takes no part in the ranking and is kept until
+        there is a newer one. Returns the newest checkpoint's path.
         """
-        self._save(trainer, self._values(trainer), keep=True)
+        if not trainer.fast_dev_run and trainer.global_step not in (self._saved_step, self._extra_step):
+            self._extra_step = trainer.global_step
+            self._write(trainer, self._values(trainer), None, top_k=0, suffix="-interrupted")
         return self.last_model_path
 
     # -- triggers ------------------------------------------------------------------------------------
@@ -296,18 +299,19 @@ class ModelCheckpoint(Callback):
         enters = (score is not None or self.monitor is None) and self._book.enters(score, self.save_top_k, self.mode)
         if self.verbose and self.monitor is not None and not enters:
             say(f"{self._headline(trainer)} is not among the best {self.save_top_k}")
-        if not enters and not keep:
-            return
-        folder = self._folder(trainer)
-        nan = float("nan")
-        name = self._template.format(
-            {name: values.get(name, nan) for name in (*self._template.metrics, "epoch", "step")}
-        )
-        name, spare = self._choose_name(folder, name)
+        if enters or keep:
+            self._write(trainer, values, score, self.save_top_k if enters else 0)
+
+    def _write(
+        self, trainer: Trainer, values: Mapping[str, float], score: float | None, top_k: int, suffix: str = ""
+    ) -> None:
+        folder, nan = self._folder(trainer), float("nan")
+        fields = {name: values.get(name, nan) for name in (*self._template.metrics, "epoch", "step")}
+        name, spare = self._choose_name(folder, self._template.format(fields) + suffix)
         before = (self._book, self._spare, self._saved_step)
-        top_k = self.save_top_k if enters else 0
-        self._book = self._book.admit(name, score, top_k, self.mode)
-        self._spare, self._saved_step = spare, trainer.global_step
+        self._book, self._spare = self._book.admit(name, score, top_k, self.mode), spare
+        if not suffix:
+            self._saved_step = trainer.global_step
         try:
             trainer.save_checkpoint(folder / (spare or name))
         except BaseException:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import netrc
 import os
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,8 +115,10 @@ def choose_mode(offline: bool, mode: str | None = None) -> tuple[str | None, str
         return "offline", "as asked"
     if wish:
         return None, f"WANDB_MODE={wish}" if wish in ("offline", "dryrun") else None
+    from urllib.parse import urlsplit
+
     server = os.environ.get("WANDB_BASE_URL") or SERVER
-    host = urllib.parse.urlsplit(server).hostname or server
+    host = urlsplit(server).hostname or server
     if not _has_key(host):
         return "offline", "no API key; `wandb login` stores one"
     return (None, None) if _reachable(server) else ("offline", f"{host} cannot be reached")
@@ -129,6 +127,8 @@ def choose_mode(offline: bool, mode: str | None = None) -> tuple[str | None, str
 def _has_key(host: str) -> bool:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
+    import netrc
+
     given = os.environ.get("NETRC")
     for path in [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]:
         try:
@@ -141,6 +141,10 @@ def _has_key(host: str) -> bool:
 
 def _reachable(server: str) -> bool:
     """Whether something listens at the server, or at the proxy on the way to it."""
+    import socket
+    import urllib.parse
+    import urllib.request
+
     url = urllib.parse.urlsplit(server)
     proxy = urllib.request.getproxies().get(url.scheme)
     if proxy and not urllib.request.proxy_bypass(url.hostname or ""):

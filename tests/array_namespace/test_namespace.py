@@ -40,7 +40,7 @@ def row(name: str, call: Call, *inputs: Any) -> None:
 
 for _name in ("abs", "absolute", "asinh", "arcsinh", "atan", "arctan", "cos", "cosh", "exp", "expm1", "negative", "positive",
               "sin", "sinh", "square", "tan", "tanh", "ceil", "floor", "round", "sign", "trunc", "signbit", "isfinite", "isinf",
-              "isnan", "logical_not"):  # fmt: skip
+              "isnan"):  # fmt: skip
     row(_name, lambda np, a, n=_name: getattr(np, n)(a), x(2, 3))
 for _name in (
     "acos",
@@ -70,6 +70,7 @@ for _name in ("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwis
     row(_name, lambda np, a, b, n=_name: getattr(np, n)(a > 0, b > 0), x(2, 3), x(3))
 for _name in ("bitwise_left_shift", "left_shift", "bitwise_right_shift", "right_shift"):
     row(_name, lambda np, a, n=_name: getattr(np, n)(a, 2), np.array([1, 5, -3]))
+row("logical_not", lambda np, a: np.logical_not(a > 0), x(2, 3))
 for _name in ("bitwise_invert", "invert"):
     row(_name, lambda np, a, n=_name: getattr(np, n)(a), np.array([1, 5, -3]))
 

@@ -240,6 +240,7 @@ def test_an_exception_saves_the_state_as_it_is(tmp_path):
     folder = Path(callback.dirpath)
     assert folders(folder) == [pointer(folder, "last")]
     assert pointer(folder, "last").startswith("step=2-score=nan-train_loss=")
+    assert pointer(folder, "last").endswith("-interrupted")
 
 
 def test_the_state_can_be_saved_at_any_time_and_is_kept_until_the_next(tmp_path):
@@ -249,15 +250,34 @@ def test_the_state_can_be_saved_at_any_time_and_is_kept_until_the_next(tmp_path)
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             if trainer.global_step in (6, 7):
                 path = Path(trainer.checkpoint_callback.save_now(trainer))
-                assert path.name == f"epoch=1-step={trainer.global_step}"
+                assert path.name == f"epoch=1-step={trainer.global_step}-interrupted"
                 assert trainer.checkpoint_callback.save_now(trainer) == str(path)  # not twice
                 assert folders(path.parent) == ["epoch=0-step=4", path.name]
                 assert pointer(path.parent, "last") == path.name
 
     trainer = train(tmp_path, [Saves(), ModelCheckpoint(monitor="score")], Scripted([1, 2, 3]))
-    assert folders(checkpoints(trainer)) == ["epoch=0-step=4", "epoch=1-step=7"]
+    assert folders(checkpoints(trainer)) == ["epoch=0-step=4", "epoch=1-step=7-interrupted"]
     with_better = train(tmp_path, [Saves(), ModelCheckpoint(monitor="score", save_top_k=2)], Scripted([3, 2, 1]))
     assert folders(checkpoints(with_better)) == ["epoch=1-step=8", "epoch=2-step=12"]
+
+
+def test_what_was_saved_on_an_exception_stands_in_nobodys_way(tmp_path):
+    """It comes at the very step whose checkpoint the validation that fails would have made."""
+
+    class Fails(Scripted):
+        def validation_step(self, batch, batch_idx):
+            if self.current_epoch == 1 and not self.trainer.resume_source:
+                raise ZeroDivisionError
+            super().validation_step(batch, batch_idx)
+
+    arguments = {"monitor": "score", "save_top_k": 2, "save_on_exception": True}
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, ModelCheckpoint(**arguments), Fails([3, 2, 1]))
+    folder = tmp_path / "runs/fails/version_0/checkpoints"
+    assert folders(folder) == ["epoch=0-step=4", "epoch=1-step=8-interrupted"]
+    source = folder / pointer(folder, "last")
+    train(tmp_path, ModelCheckpoint(**arguments), Fails([3, 2, 1]), ckpt_path=source)
+    assert set(folders(folder)) - {source.name} == {"epoch=1-step=8", "epoch=2-step=12"}
 
 
 def test_one_object_can_serve_several_runs(tmp_path):

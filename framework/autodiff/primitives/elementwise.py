@@ -196,13 +196,10 @@ _where = primitive("where", arity=3, vjp=_where_vjp, jvp=_where_jvp, batch=_wher
 def where(condition: Any, x: Any, y: Any, /) -> Tensor:
     """Elements of `x` where `condition`, else of `y`, broadcast together."""
     like = next((a for a in (x, y, condition) if isinstance(a, Tensor)), None)
-    for_scalar = next((a for a in (x, y) if isinstance(a, Tensor)), None)
     condition = as_tensor(condition, like)
-    if for_scalar is None:
-        x = as_tensor(x, None if like is None or _is_scalar(x) else like)
-        y = as_tensor(y, None if like is None or _is_scalar(y) else like)
-    else:
-        x, y = as_tensor(x, for_scalar), as_tensor(y, for_scalar)
+    x, y = (a if _is_scalar(a) else as_tensor(a, like) for a in (x, y))
+    beside = next((a for a in (x, y) if isinstance(a, Tensor)), None)  # numbers are weak beside it
+    x, y = as_tensor(x, beside), as_tensor(y, beside)
     if x.dtype is not y.dtype:
         target = dt.promote(x.dtype, y.dtype)
         x, y = astype(x, target), astype(y, target)

@@ -298,7 +298,9 @@ _concat = primitive(
 def _tensors(arrays: Sequence[Any]) -> list[Tensor]:
     """Each as a Tensor; numbers among them are weak, and join the backend of the first Tensor."""
     like = next((a for a in arrays if isinstance(a, Tensor)), None)
-    return [as_tensor(a, like) for a in arrays]
+    made = [a if _is_number(a) else as_tensor(a, like) for a in arrays]
+    beside = next((a for a in made if isinstance(a, Tensor)), None)
+    return [as_tensor(a, beside) for a in made]
 
 
 @public
