@@ -12,7 +12,6 @@ from framework.autodiff.tensor import Tensor
 from framework.autodiff.transforms import jvp, vjp
 from framework.errors import DTypeError, GradientError
 
-
 _ROUNDING = 16 * 2.0**-52  # a few units in the last place of a function's value
 
 

@@ -267,8 +267,8 @@ def test_derivatives_of_vmap(case: Case) -> None:
     for fn in (over(vmap), over(loop)):
         y, dy = fw.jvp(fn, values, tangents)
         cotangent = direction(y.shape, values[0])
-        grads, over_reverse = fw.jvp(lambda *xs: fw.vjp(fn, *xs)[1](cotangent), values, tangents)  # noqa: B023
-        over_forward = fw.vjp(lambda *xs: fw.jvp(fn, xs, tangents)[1], *values)[1](cotangent)  # noqa: B023
+        grads, over_reverse = fw.jvp(lambda *xs: fw.vjp(fn, *xs)[1](cotangent), values, tangents)
+        over_forward = fw.vjp(lambda *xs: fw.jvp(fn, xs, tangents)[1], *values)[1](cotangent)
         results.append([t.numpy() for t in (y, dy, *grads, *over_reverse, *over_forward)])
     for got, want in zip(*results):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-11)

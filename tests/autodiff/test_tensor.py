@@ -11,7 +11,7 @@ import pytest
 
 import framework as fw
 from framework.autodiff import Tensor, ops
-from framework.errors import BackendError, DTypeError, GradientError, ShapeError
+from framework.errors import BackendError, DTypeError, ShapeError
 
 # -- making one ------------------------------------------------------------------------------------------
 

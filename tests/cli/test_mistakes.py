@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a table of lines
 """The commonest mistakes: one clear line that names the place, exit code 2, nothing left behind."""
 
 from __future__ import annotations

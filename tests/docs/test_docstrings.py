@@ -41,4 +41,4 @@ def test_public_names_are_there(name):
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        framework.nothing  # noqa: B018
+        framework.nothing
