@@ -52,7 +52,7 @@ class Feeder:
     """
 
     POLL_S = 0.1
-    START_S = 10.0
+    START_S = 20.0
     """Seconds that the client may take to start before somebody who waits gives it up."""
     HANDLE_S = 5.0
     """The same for one item."""

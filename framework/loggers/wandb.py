@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
-import secrets
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -173,7 +172,7 @@ class WandbLogger(Logger):
             return self._feeder
         for other in list(_OPEN):  # W&B knows one run a process
             other.close()
-        self._id = self._id or secrets.token_hex(4)
+        self._id = self._id or os.urandom(4).hex()
         settings: Any = self._kwargs.get("settings") or {}
         if isinstance(settings, Mapping):
             settings = {**_QUIET, **settings}

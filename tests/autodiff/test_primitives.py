@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import indexing_table  # noqa: F401 - adds its rows
 import numpy as np
 import pytest
 from primitive_table import CASES, EXEMPT, Case
@@ -13,7 +15,7 @@ import framework as fw
 from framework.autodiff import PRIMITIVES, Tensor, ops, vmap
 from framework.autodiff.levels import Level, LeveledTensor
 
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+Check = Callable[[Case], None]
 
 
 def is_float(x: Any) -> bool:
@@ -24,8 +26,28 @@ def differentiable(case: Case) -> bool:
     return PRIMITIVES[case.name].vjp is not None
 
 
-differentiable_case = pytest.mark.parametrize("case", [c for c in CASES if differentiable(c)], ids=lambda c: c.id)
-batchable_case = pytest.mark.parametrize("case", [c for c in CASES if c.batchable], ids=lambda c: c.id)
+def one_by_one(cases: list[Case]) -> Any:
+    """A test for each row: for the long checks."""
+    return pytest.mark.parametrize("case", cases, ids=lambda c: c.id)
+
+
+def by_name(cases: list[Case]) -> Any:
+    """A test for each primitive, over its rows: for the short ones, of which there would be thousands."""
+    groups = {name: [c for c in cases if c.name == name] for name in dict.fromkeys(c.name for c in cases)}
+    return pytest.mark.parametrize("cases", groups.values(), ids=groups.keys())
+
+
+def each(cases: list[Case], check: Check) -> None:
+    for case in cases:
+        try:
+            check(case)
+        except BaseException as error:
+            error.add_note(f"row {case.id}")
+            raise
+
+
+DIFFERENTIABLE = [c for c in CASES if differentiable(c)]
+BATCHABLE = [c for c in CASES if c.batchable]
 
 
 def to_tensors(case: Case, backend: str, dtype: str = "float64") -> list[Tensor]:
@@ -78,13 +100,18 @@ class Recorder(Level):
         return LeveledTensor(p.apply(*map(self.lower, inputs), **params), self)
 
 
-@every_case
-def test_the_row_applies_its_primitive(case: Case) -> None:
-    recorder = Recorder()
-    with recorder:
-        case.fn(*[LeveledTensor(x, recorder) for x in to_tensors(case, "cpu")])
-    unseen = {"to_device"} if case.label == "where it is" else {"astype"} if case.label == "to int and back" else set()
-    assert case.name in recorder.seen | unseen
+@by_name(CASES)
+def test_the_row_applies_its_primitive(cases: list[Case]) -> None:
+    def check(case: Case) -> None:
+        recorder = Recorder()
+        with recorder:
+            case.fn(*[LeveledTensor(x, recorder) for x in to_tensors(case, "cpu")])
+        unseen = (
+            {"to_device"} if case.label == "where it is" else {"astype"} if case.label == "to int and back" else set()
+        )
+        assert case.name in recorder.seen | unseen
+
+    each(cases, check)
 
 
 # -- values --------------------------------------------------------------------------------------
@@ -93,39 +120,48 @@ def test_the_row_applies_its_primitive(case: Case) -> None:
 TOLERANCES = {"float64": {"rtol": 1e-12, "atol": 1e-13}, "float32": {"rtol": 2e-5, "atol": 2e-6}}
 
 
-@every_case
-def test_values(case: Case, backend: str) -> None:
-    want = np.asarray(case.ref(*case.inputs))
-    for dtype, tolerance in TOLERANCES.items():
-        inputs = to_tensors(case, backend, dtype)
-        before = [x.tolist() for x in inputs]
-        got = case.fn(*inputs)
-        assert isinstance(got, Tensor)
-        assert got.backend == backend
-        assert got.shape == want.shape
-        np.testing.assert_allclose(got.numpy(), want, **tolerance)
-        np.testing.assert_equal([x.tolist() for x in inputs], before)
-        kind = {"b": "bool", "i": "int", "u": "uint", "f": "float"}[want.dtype.kind]
-        assert got.dtype == dtype if kind == "float" else got.dtype.kind == kind
+@by_name(CASES)
+def test_values(cases: list[Case], backend: str) -> None:
+    def check(case: Case) -> None:
+        want = np.asarray(case.ref(*case.inputs))
+        for dtype, tolerance in TOLERANCES.items():
+            inputs = to_tensors(case, backend, dtype)
+            before = [x.tolist() for x in inputs]
+            got = case.fn(*inputs)
+            assert isinstance(got, Tensor)
+            assert got.backend == backend
+            assert got.shape == want.shape
+            np.testing.assert_allclose(got.numpy(), want, **tolerance)
+            np.testing.assert_equal([x.tolist() for x in inputs], before)
+            kind = {"b": "bool", "i": "int", "u": "uint", "f": "float"}[want.dtype.kind]
+            assert got.dtype == dtype if kind == "float" else got.dtype.kind == kind
+
+    each(cases, check)
 
 
-@every_case
-def test_what_is_recorded(case: Case) -> None:
+@by_name(CASES)
+def test_what_is_recorded(cases: list[Case]) -> None:
     """Something, if an input is tracked and there is a derivative; else nothing."""
-    inputs = to_tensors(case, "cpu")
-    assert not case.fn(*inputs).requires_grad
-    for x in inputs:
-        x.requires_grad = x.dtype.kind == "float"
-    is_cut = case.label == "to int and back"
-    assert case.fn(*inputs).requires_grad == (differentiable(case) and any(map(is_float, case.inputs)) and not is_cut)
-    with fw.no_grad():
+
+    def check(case: Case) -> None:
+        inputs = to_tensors(case, "cpu")
         assert not case.fn(*inputs).requires_grad
+        for x in inputs:
+            x.requires_grad = x.dtype.kind == "float"
+        is_cut = case.label == "to int and back"
+        assert case.fn(*inputs).requires_grad == (
+            differentiable(case) and any(map(is_float, case.inputs)) and not is_cut
+        )
+        with fw.no_grad():
+            assert not case.fn(*inputs).requires_grad
+
+    each(cases, check)
 
 
 # -- derivatives ---------------------------------------------------------------------------------
 
 
-@differentiable_case
+@one_by_one(DIFFERENTIABLE)
 @pytest.mark.parametrize("backend", ["cpu", pytest.param("strict", marks=pytest.mark.slow)])
 def test_derivatives(case: Case, backend: str) -> None:
     if case.label == "to int and back":
@@ -133,7 +169,7 @@ def test_derivatives(case: Case, backend: str) -> None:
     fw.gradcheck(case.fn, to_tensors(case, backend))
 
 
-@differentiable_case
+@one_by_one(DIFFERENTIABLE)
 def test_second_derivatives(case: Case) -> None:
     """gradcheck of the reverse derivative, then of the forward one: all four mixes of modes.
 
@@ -150,45 +186,52 @@ def test_second_derivatives(case: Case) -> None:
     fw.gradcheck(lambda *xs: fw.jvp(fn, xs, tangents)[1], values)
 
 
-@differentiable_case
-def test_derivatives_on_the_strict_backend(case: Case) -> None:
+@by_name(DIFFERENTIABLE)
+def test_derivatives_on_the_strict_backend(cases: list[Case]) -> None:
     """Both modes and both mixes of them, in one direction, are what they are on the CPU."""
-    fn, values = of_floats(case, to_tensors(case, "strict"))
-    fn64, values64 = of_floats(case, to_tensors(case, "cpu"))
 
-    def both(fn: Any, xs: list[Tensor]) -> list[Any]:
-        tangents = [direction(x.shape, x) for x in xs]
-        cotangent = direction(fn(*xs).shape, xs[0])
-        grads, over_reverse = fw.jvp(lambda *a: fw.vjp(fn, *a)[1](cotangent), xs, tangents)
-        tangent, pull = fw.vjp(lambda *a: fw.jvp(fn, a, tangents)[1], *xs)
-        raw = fw.vjp(fn, *xs)[1](cotangent)  # the rules on arrays, not on Tensors
-        return [t.numpy() for t in (*raw, *grads, tangent, *over_reverse, *pull(cotangent))]
+    def check(case: Case) -> None:
+        fn, values = of_floats(case, to_tensors(case, "strict"))
+        fn64, values64 = of_floats(case, to_tensors(case, "cpu"))
 
-    for got, want in zip(both(fn, values), both(fn64, values64)):
-        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
+        def both(fn: Any, xs: list[Tensor]) -> list[Any]:
+            tangents = [direction(x.shape, x) for x in xs]
+            cotangent = direction(fn(*xs).shape, xs[0])
+            grads, over_reverse = fw.jvp(lambda *a: fw.vjp(fn, *a)[1](cotangent), xs, tangents)
+            tangent, pull = fw.vjp(lambda *a: fw.jvp(fn, a, tangents)[1], *xs)
+            raw = fw.vjp(fn, *xs)[1](cotangent)  # the rules on arrays, not on Tensors
+            return [t.numpy() for t in (*raw, *grads, tangent, *over_reverse, *pull(cotangent))]
+
+        for got, want in zip(both(fn, values), both(fn64, values64)):
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
+
+    each(cases, check)
 
 
-@differentiable_case
-def test_both_modes_agree_where_only_some_inputs_are_wanted(case: Case) -> None:
-    fn, values = of_floats(case, to_tensors(case, "cpu"))
-    y = fn(*values)
-    cotangent = direction(y.shape, values[0])
-    for wanted in product((False, True), repeat=len(values)):
-        if not any(wanted):
-            continue
-        chosen = [x for x, w in zip(values, wanted) if w]
+@by_name(DIFFERENTIABLE)
+def test_both_modes_agree_where_only_some_inputs_are_wanted(cases: list[Case]) -> None:
+    def check(case: Case) -> None:
+        fn, values = of_floats(case, to_tensors(case, "cpu"))
+        y = fn(*values)
+        cotangent = direction(y.shape, values[0])
+        for wanted in product((False, True), repeat=len(values)):
+            if not any(wanted):
+                continue
+            chosen = [x for x, w in zip(values, wanted) if w]
 
-        def of_chosen(*xs: Any) -> Any:
-            it = iter(xs)
-            return fn(*[next(it) if w else x for x, w in zip(values, wanted)])
+            def of_chosen(*xs: Any) -> Any:
+                it = iter(xs)
+                return fn(*[next(it) if w else x for x, w in zip(values, wanted)])
 
-        grads = fw.vjp(of_chosen, *chosen)[1](cotangent)
-        tangents = [direction(x.shape, x) for x in chosen]
-        _, tangent = fw.jvp(of_chosen, chosen, tangents)
-        assert [g.shape for g in grads] == [x.shape for x in chosen]
-        assert tangent.shape == y.shape
-        reverse = sum(float((g * t).sum()) for g, t in zip(grads, tangents))
-        assert reverse == pytest.approx(float((tangent * cotangent).sum()), rel=1e-10, abs=1e-10)
+            grads = fw.vjp(of_chosen, *chosen)[1](cotangent)
+            tangents = [direction(x.shape, x) for x in chosen]
+            _, tangent = fw.jvp(of_chosen, chosen, tangents)
+            assert [g.shape for g in grads] == [x.shape for x in chosen]
+            assert tangent.shape == y.shape
+            reverse = sum(float((g * t).sum()) for g, t in zip(grads, tangents))
+            assert reverse == pytest.approx(float((tangent * cotangent).sum()), rel=1e-10, abs=1e-10)
+
+    each(cases, check)
 
 
 # -- batching ------------------------------------------------------------------------------------
@@ -201,22 +244,25 @@ def batch_of(x: Any) -> Any:
     return np.stack([np.roll(x, k) for k in range(3)])
 
 
-@batchable_case
-def test_vmap(case: Case, backend: str) -> None:
-    for k, batched in enumerate(product((False, True), repeat=len(case.inputs))):
-        if not any(batched):
-            continue
-        arrays = [batch_of(x) if b else x for x, b in zip(case.inputs, batched)]
-        want = np.stack([case.ref(*[a[i] if b else a for a, b in zip(arrays, batched)]) for i in range(3)])
-        axes = tuple((0 if (k + i) % 2 else -1) if b else None for i, b in enumerate(batched))
-        moved = [np.moveaxis(a, 0, -1) if axis == -1 else a for a, axis in zip(arrays, axes)]
-        tensors = [fw.tensor(a, backend=backend) for a in moved]
-        out_axes = 0 if k % 2 else -1
-        got = vmap(case.fn, axes, out_axes)(*tensors)
-        np.testing.assert_allclose(got.numpy(), np.moveaxis(want, 0, out_axes), rtol=1e-12, atol=1e-12)
+@by_name(BATCHABLE)
+def test_vmap(cases: list[Case], backend: str) -> None:
+    def check(case: Case) -> None:
+        for k, batched in enumerate(product((False, True), repeat=len(case.inputs))):
+            if not any(batched):
+                continue
+            arrays = [batch_of(x) if b else x for x, b in zip(case.inputs, batched)]
+            want = np.stack([case.ref(*[a[i] if b else a for a, b in zip(arrays, batched)]) for i in range(3)])
+            axes = tuple((0 if (k + i) % 2 else -1) if b else None for i, b in enumerate(batched))
+            moved = [np.moveaxis(a, 0, -1) if axis == -1 else a for a, axis in zip(arrays, axes)]
+            tensors = [fw.tensor(a, backend=backend) for a in moved]
+            out_axes = 0 if k % 2 else -1
+            got = vmap(case.fn, axes, out_axes)(*tensors)
+            np.testing.assert_allclose(got.numpy(), np.moveaxis(want, 0, out_axes), rtol=1e-12, atol=1e-12)
+
+    each(cases, check)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if differentiable(c) and c.batchable], ids=lambda c: c.id)
+@one_by_one([c for c in DIFFERENTIABLE if c.batchable])
 def test_vmap_of_derivatives(case: Case) -> None:
     """Gradients of a batch, with all inputs batched and with only the first, are those of its samples."""
     for only_first in (False, True):
@@ -243,7 +289,7 @@ def test_vmap_of_derivatives(case: Case) -> None:
             np.testing.assert_allclose(g.numpy(), np.stack([w.numpy() for w in want]), rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if differentiable(c) and c.batchable], ids=lambda c: c.id)
+@one_by_one([c for c in DIFFERENTIABLE if c.batchable])
 def test_derivatives_of_vmap(case: Case) -> None:
     """Transforms below the batch see what its rule makes of the call; to second order."""
     inputs = [fw.tensor(batch_of(x)) for x in case.inputs]
@@ -277,22 +323,25 @@ def test_derivatives_of_vmap(case: Case) -> None:
 # -- dtypes --------------------------------------------------------------------------------------
 
 
-@every_case
-def test_no_float64_in_a_float32_computation(case: Case, narrow: str) -> None:
-    inputs = to_tensors(case, narrow, "float32")
-    got = case.fn(*inputs)
-    if got.dtype.kind == "float":
-        assert got.dtype == "float32"
-    if not differentiable(case):
-        return
-    fn, values = of_floats(case, inputs)
-    y, pull = fw.vjp(fn, *values)
-    tangents = [direction(x.shape, x) for x in values]
-    cotangent = direction(y.shape, y)
-    assert {g.dtype.name for g in pull(cotangent)} == {"float32"}
-    assert fw.jvp(fn, values, tangents)[1].dtype == "float32"
-    over = fw.jvp(lambda *xs: fw.vjp(fn, *xs)[1](cotangent), values, tangents)[1]
-    assert {t.dtype.name for t in over} == {"float32"}
+@by_name(CASES)
+def test_no_float64_in_a_float32_computation(cases: list[Case], narrow: str) -> None:
+    def check(case: Case) -> None:
+        inputs = to_tensors(case, narrow, "float32")
+        got = case.fn(*inputs)
+        if got.dtype.kind == "float":
+            assert got.dtype == "float32"
+        if not differentiable(case):
+            return
+        fn, values = of_floats(case, inputs)
+        y, pull = fw.vjp(fn, *values)
+        tangents = [direction(x.shape, x) for x in values]
+        cotangent = direction(y.shape, y)
+        assert {g.dtype.name for g in pull(cotangent)} == {"float32"}
+        assert fw.jvp(fn, values, tangents)[1].dtype == "float32"
+        over = fw.jvp(lambda *xs: fw.vjp(fn, *xs)[1](cotangent), values, tangents)[1]
+        assert {t.dtype.name for t in over} == {"float32"}
+
+    each(cases, check)
 
 
 # -- layouts -------------------------------------------------------------------------------------
@@ -319,18 +368,21 @@ def read_only(x: Any) -> Any:
     return x
 
 
-@differentiable_case
-def test_memory_layout_changes_nothing(case: Case) -> None:
-    def results(inputs: list[Tensor]) -> list[Any]:
-        fn, values = of_floats(case, inputs)
-        y, pull = fw.vjp(fn, *values)
-        return [t.detach().numpy() for t in (y, *pull(direction(y.shape, values[0])))]
+@by_name(DIFFERENTIABLE)
+def test_memory_layout_changes_nothing(cases: list[Case]) -> None:
+    def check(case: Case) -> None:
+        def results(inputs: list[Tensor]) -> list[Any]:
+            fn, values = of_floats(case, inputs)
+            y, pull = fw.vjp(fn, *values)
+            return [t.detach().numpy() for t in (y, *pull(direction(y.shape, values[0])))]
 
-    plain = results(to_tensors(case, "cpu"))
-    for layout in (fortran, strided, reversed_, read_only):
-        inputs = [ops.asarray(layout(x)) for x in case.inputs]
-        before = [x.numpy().copy() for x in inputs]
-        for want, got in zip(plain, results(inputs)):
-            np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-14, err_msg=layout.__name__)
-        for x, want in zip(inputs, before):
-            np.testing.assert_array_equal(x.numpy(), want, err_msg=f"{layout.__name__}: the input was changed")
+        plain = results(to_tensors(case, "cpu"))
+        for layout in (fortran, strided, reversed_, read_only):
+            inputs = [ops.asarray(layout(x)) for x in case.inputs]
+            before = [x.numpy().copy() for x in inputs]
+            for want, got in zip(plain, results(inputs)):
+                np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-14, err_msg=layout.__name__)
+            for x, want in zip(inputs, before):
+                np.testing.assert_array_equal(x.numpy(), want, err_msg=f"{layout.__name__}: the input was changed")
+
+    each(cases, check)

@@ -51,7 +51,9 @@ def check(program: Program) -> None:
 
     np.testing.assert_allclose(tangent.numpy(), along(lambda *a: [fn(*a)], 1e-6)[0], rtol=1e-5, atol=1e-6)
     grads = fw.vjp(fn, *xs)[1](c)
-    assert sum(float((g * t).sum()) for g, t in zip(grads, ts)) == pytest.approx(float((tangent * c).sum()), rel=1e-9, abs=1e-10)  # fmt: skip
+    assert sum(float((g * t).sum()) for g, t in zip(grads, ts)) == pytest.approx(
+        float((tangent * c).sum()), rel=1e-9, abs=1e-10
+    )
 
     def gradients(*args: Any) -> Any:
         return fw.vjp(fn, *args)[1](c)

@@ -220,7 +220,11 @@ def test_a_value_can_be_read_inside_grad_and_jvp() -> None:
 
 
 def test_numpy_inside_a_transform_teaches() -> None:
-    for transform in (lambda f: fw.grad(f)(t(1.0)), lambda f: fw.jvp(f, (t(1.0),), (t(1.0),)), lambda f: vmap(f)(t(1.0, 2.0))):  # fmt: skip
+    for transform in (
+        lambda f: fw.grad(f)(t(1.0)),
+        lambda f: fw.jvp(f, (t(1.0),), (t(1.0),)),
+        lambda f: vmap(f)(t(1.0, 2.0)),
+    ):
         with pytest.raises(GradientError, match=r"framework\.numpy|\.detach\(\)\.numpy\(\)"):
             transform(lambda x: np.asarray(x) * 2)
         with pytest.raises(GradientError):

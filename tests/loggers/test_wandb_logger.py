@@ -94,15 +94,14 @@ def test_the_real_client_keeps_config_every_row_at_its_step_and_the_summary(tmp_
     assert summary["summary"]["train_loss"] == 1 / 500
 
 
+@pytest.mark.slow
 @needs_wandb
 def test_a_resumed_run_continues_the_same_wandb_run(tmp_path):
     script = """
-        import json, sys
+        import json
         from pathlib import Path
         from framework.loggers import WandbLogger
         logger = WandbLogger(offline=True)
-        if sys.argv[1:]:
-            pass
         state = Path("state.json")
         if state.exists():
             logger.load_state_dict(json.loads(state.read_text()))
@@ -119,6 +118,7 @@ def test_a_resumed_run_continues_the_same_wandb_run(tmp_path):
     assert json.loads((tmp_path / "state.json").read_text())["id"] in segments[0].name
 
 
+@pytest.mark.slow
 @needs_wandb
 def test_two_runs_of_one_process_are_two_wandb_runs(tmp_path):
     script = """
@@ -138,6 +138,7 @@ def test_two_runs_of_one_process_are_two_wandb_runs(tmp_path):
         assert summary["exit_code"] == 0
 
 
+@pytest.mark.slow
 @needs_wandb
 def test_the_experiment_is_the_wandb_run_itself(tmp_path):
     script = """
