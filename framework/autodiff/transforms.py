@@ -253,7 +253,7 @@ def value_and_grad(
                 "use has_aux=True for what is not differentiated"
             )
         (y,) = outputs
-        if not y.dtype.is_differentiable:
+        if y.dtype.kind != "float":
             raise DTypeError(f"grad needs a function with a floating-point value, this one returned {y.dtype.name}")
         if y.size != 1:
             raise GradientError(

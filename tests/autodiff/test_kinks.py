@@ -89,3 +89,13 @@ def test_sigmoid_is_precise_in_both_tails() -> None:
     np.testing.assert_allclose(fnp.sigmoid(x).numpy(), want, rtol=3e-7)
     grads = fw.grad(lambda x: fnp.sigmoid(x).sum())(x).numpy()
     np.testing.assert_allclose(grads[:3], (want * (1 - want))[:3], rtol=1e-6)
+
+
+def test_averages_of_nothing_are_nan_without_a_warning(backend: str) -> None:
+    x = fw.tensor(np.zeros((2, 0)), backend=backend)
+    for f in (fnp.mean, fnp.var, fnp.std):
+        assert np.isnan(f(x).numpy()).all()
+        assert np.isnan(f(x, axis=1).numpy()).all()
+        assert f(x, axis=0).shape == (0,)
+        assert fw.grad(f)(x).shape == (2, 0)
+    assert np.isnan(fnp.var(fw.tensor([1.0], backend=backend), correction=1).numpy())

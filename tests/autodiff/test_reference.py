@@ -25,12 +25,9 @@ TORCH_SEEDS = range(5000, 7000 if FULL else 5050)
 def jax() -> Iterator[Any]:
     """JAX with 64-bit floats, for the time of these tests."""
     module = pytest.importorskip("jax", reason="JAX is not installed: pip install -e '.[reference]'")
-    settings = ("jax_enable_x64", "jax_disable_most_optimizations")  # both are off in a new process
-    for name in settings:
-        module.config.update(name, True)
+    module.config.update("jax_enable_x64", True)
     yield module
-    for name in settings:
-        module.config.update(name, False)
+    module.config.update("jax_enable_x64", False)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +85,7 @@ def test_jax(seed: int, jax: Any) -> None:
     compare(program, ours(program), everything(xs, ts))
 
 
-@pytest.mark.filterwarnings("ignore:var.. degrees of freedom")
+@pytest.mark.filterwarnings("ignore:var.*degrees of freedom")
 @pytest.mark.parametrize("seed", TORCH_SEEDS)
 def test_torch(seed: int, torch: Any) -> None:
     xp = pytest.importorskip("array_api_compat.torch")

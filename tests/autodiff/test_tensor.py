@@ -194,6 +194,22 @@ def test_iteration_passes_gradients() -> None:
     assert x.grad.tolist() == [0.0, 1.0, 2.0]
 
 
+def test_what_is_no_index() -> None:
+    t = fw.tensor([[1.0, 2.0], [3.0, 4.0]])
+    for key in ("a", 1.0, True, fw.tensor(True), (0, "b"), object()):
+        with pytest.raises(IndexError, match="is no index; these are: integers, slices"):
+            t[key]
+    with pytest.raises(DTypeError, match="an integer or a bool array, got float32"):
+        t[fw.tensor([1.0])]
+    with pytest.raises(ShapeError, match=r"3 indices for an array of shape \(2, 2\)"):
+        t[0, 0, 0]
+    with pytest.raises(IndexError, match=r"a mask of shape \(3,\) for axes of lengths \(2,\)"):
+        t[fw.tensor([True, False, True])]
+    with pytest.raises(IndexError, match="out of bounds"):
+        t[2]
+    assert t[[]].shape == (0, 2)
+
+
 def test_membership() -> None:
     t = fw.tensor([1.0, 2.0])
     assert 2.0 in t

@@ -116,6 +116,7 @@ def test_what_cannot_be_differentiated_teaches() -> None:
         (lambda: fw.vjp(lambda x: x, fw.tensor([1])), DTypeError, "vjp needs floating-point inputs, got int64"),
         (lambda: fw.jvp(lambda x: x, (fw.tensor([1]),), (fw.tensor([1]),)), DTypeError, "jvp needs floating-point"),
         (lambda: fw.grad(lambda x: x.argmax())(x), DTypeError, "value, this one returned int64"),
+        (lambda: fw.grad(lambda x: x.sum() * 1j)(x), DTypeError, "value, this one returned complex128"),
         (lambda: fw.grad(lambda x: None)(x), GradientError, "returned 0 arrays"),
         (lambda: fw.grad(lambda x: (x.sum(), x.sum()))(x), GradientError, "returned 2 arrays.*has_aux"),
         (lambda: fw.jvp(lambda x: x, (x, x), (x,)), GradientError, "of 2 arrays needs as many tangents, got 1"),

@@ -191,6 +191,9 @@ expose("index_add_parts", _index_add)
 expose("setitem_parts", _setitem)
 
 
+_NO_INDEX = "{} is no index; these are: integers, slices, None, ..., integer arrays, and masks as long as their axes"
+
+
 def _parse_key(x: Tensor, key: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
     """A key as static parts with holes, one for each axis, and the index arrays that belong in them."""
     parts: list[Any] = []
@@ -199,10 +202,12 @@ def _parse_key(x: Tensor, key: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
     for item in key if isinstance(key, tuple) else (key,):
         if item is None or item is Ellipsis or (isinstance(item, int | slice) and not isinstance(item, bool)):
             parts.append(_static(item))
-        elif isinstance(item, Tensor | list | bool) or hasattr(item, "shape"):
+        elif isinstance(item, Tensor | list) or hasattr(item, "shape"):
             is_empty = isinstance(item, list) and not item
             index = as_tensor(item, x) if not is_empty else ops.zeros((0,), dtype=dt.int64, device=x.device)
             if index.dtype is dt.bool_:  # a mask: its size depends on values
+                if not index.ndim:
+                    raise IndexError(_NO_INDEX.format("a single bool"))
                 masks.append((len(parts), index.shape))
                 indices.extend(ops.nonzero(index))
                 parts.extend([HOLE] * index.ndim)
@@ -211,6 +216,8 @@ def _parse_key(x: Tensor, key: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
                 parts.append(HOLE)
             else:
                 raise DTypeError(f"an index is an integer or a bool array, got {index.dtype.name}")
+        elif isinstance(item, bool) or not hasattr(item, "__index__"):
+            raise IndexError(_NO_INDEX.format(repr(item)))
         else:
             parts.append(item.__index__())
     free = x.ndim - len([p for p in parts if p is not None and p is not Ellipsis])

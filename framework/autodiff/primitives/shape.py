@@ -40,7 +40,7 @@ def reshape(x: Any, /, shape: Sequence[int] | int, *, copy: bool | None = None) 
         ShapeError: the numbers of elements differ.
     """
     x = as_tensor(x)
-    shape = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+    shape = (shape,) if isinstance(shape, int) else tuple(n.__index__() for n in shape)
     known = math.prod(n for n in shape if n != -1)
     if -1 in shape:
         if shape.count(-1) > 1 or known == 0 or x.size % known:
@@ -297,6 +297,7 @@ _concat = primitive(
 
 def _tensors(arrays: Sequence[Any]) -> list[Tensor]:
     """Each as a Tensor; numbers among them are weak, and join the backend of the first Tensor."""
+    arrays = list(arrays)
     like = next((a for a in arrays if isinstance(a, Tensor)), None)
     made = [a if _is_number(a) else as_tensor(a, like) for a in arrays]
     beside = next((a for a in made if isinstance(a, Tensor)), None)
