@@ -263,10 +263,9 @@ class Trainer(TrainerState):
         path = checkpoint.free_path(self.records.run.checkpoints / f"epoch={self.current_epoch}-step={step}")
         self.save_checkpoint(path)
         self.write_checkpoint_pointer("last", path)
-        command = (
-            "fw train CONFIG --resume auto" if self.config_text is not None else f"fit(…, ckpt_path={str(path)!r})"
-        )
-        say(f"interrupted after step {step}; saved {path}\nto go on: {command}")
+        say(f"interrupted after step {step}; saved {path}")
+        if self.config_text is None:  # the command line names its own command
+            say(f"to go on: fit(…, ckpt_path={str(path)!r})")
         return path
 
     def _load_saved(self, ckpt_path: str | Path | None, module: TrainModule) -> dict[str, Any] | None:
