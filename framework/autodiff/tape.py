@@ -17,6 +17,9 @@ Array = Any
 next_seq = count(1).__next__
 """The order of all nodes and of all writes into arrays that a node may have kept."""
 
+VIEWS = frozenset({"alias", "broadcast_to", "flip", "getitem_parts", "permute_dims", "reshape"})
+"""Primitives whose result may share memory with their first input."""
+
 
 class Node:
     """One recorded operation, or a leaf (then `prim` is None).
@@ -28,8 +31,15 @@ class Node:
 
     __slots__ = ("dtype", "hooks", "ns", "params", "parents", "prim", "saved", "seq", "shape")
 
-    written = 0  # only a leaf's array is ever written in place
-    grad: Any = None  # and only a leaf accumulates
+    grad: Any = None  # only a leaf accumulates
+
+    @property
+    def written(self) -> int:
+        """When the array was last overwritten in place: that of a leaf, or of the leaf this is a view of."""
+        if self.name not in VIEWS or len(self.parents) != 1:  # with index arrays, getitem copies
+            return 0
+        parent = self.parents[0]
+        return 0 if parent is None else parent.written
 
     def __init__(
         self,
