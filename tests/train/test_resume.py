@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -174,6 +175,9 @@ def test_killed_at_twenty_random_moments_it_ends_in_the_same_bits(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
+    began = time.monotonic()  # how long a whole run takes here, so that kills land inside it
+    assert finish(child(tmp_path)) == 0
+    duration = time.monotonic() - began
     kills = 0
     for round_ in range(40):
         root = tmp_path / str(round_)
@@ -184,7 +188,7 @@ def test_killed_at_twenty_random_moments_it_ends_in_the_same_bits(
                 assert finish(process) == 0
                 break
             try:
-                process.wait(timeout=float(rng.uniform(0.6, 2.5)))
+                process.wait(timeout=float(rng.uniform(0.4, 1.0)) * duration)
             except subprocess.TimeoutExpired:
                 process.kill()
                 kills += 1
