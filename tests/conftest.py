@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import textwrap
 import threading
@@ -22,6 +23,9 @@ sys.path.insert(0, str(REPOSITORY / "plugins" / "strict"))
 from fw_strict import StrictBackend  # noqa: E402 - the line above makes it importable
 
 registry.register(StrictBackend)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts its background jobs so, and children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 THREADS_THAT_STAY = ("tqdm", "wandb", "AsyncioManager", "pydevd", "ThreadPoolExecutor-jax")
 """Beginnings of the names, or of the classes, of threads that a library keeps for the whole process."""
