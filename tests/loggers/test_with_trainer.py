@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from framework.train.checkpoint import newest_valid
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = """
     import sys, time, warnings
@@ -133,7 +135,7 @@ RESUMING = """
 
 
 def assert_same_table(tmp_path: Path) -> None:
-    folders = [folder for folder in (tmp_path / "cut/runs/net").iterdir() if (folder / "checkpoints").exists()]
+    folders = [folder for folder in (tmp_path / "cut/runs/net").iterdir() if newest_valid(folder / "checkpoints")]
     assert len(folders) == 1  # those killed before their first checkpoint were begun anew
     assert without_wall(folders[0]) == without_wall(tmp_path / "whole/runs/net/version_0")
 
