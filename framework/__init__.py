@@ -18,6 +18,7 @@ _NAMES = {
     "tensor": "framework.autodiff",
     "no_grad": "framework.autodiff",
     "enable_grad": "framework.autodiff",
+    "record_lines": "framework.autodiff",
     "get_default_dtype": "framework.autodiff",
     "set_default_dtype": "framework.autodiff",
     "use_backend": "framework.autodiff",
@@ -26,7 +27,20 @@ _NAMES = {
     "value_and_grad": "framework.autodiff",
     "vjp": "framework.autodiff",
     "jvp": "framework.autodiff",
+    "elementwise_grad": "framework.autodiff",
+    "jacobian": "framework.autodiff",
+    "hessian": "framework.autodiff",
+    "hvp": "framework.autodiff",
+    "vmap": "framework.autodiff",
+    "checkpoint": "framework.autodiff",
+    "custom_jvp": "framework.autodiff",
+    "custom_vjp": "framework.autodiff",
+    "Function": "framework.autodiff",
+    "implicit": "framework.autodiff",
+    "GradientTape": "framework.autodiff.gradient_tape",
     "gradcheck": "framework.autodiff.gradcheck",
+    "graph": "framework.autodiff.tracing",
+    "linearize": "framework.autodiff.tracing",
     "seed_everything": "framework.random",
     "TrainModule": "framework.train",
     "DataModule": "framework.train",
@@ -55,19 +69,33 @@ if TYPE_CHECKING:
     from framework import strategies as strategies
     from framework import testing as testing
     from framework import train as train
+    from framework.autodiff import Function as Function
     from framework.autodiff import Tensor as Tensor
+    from framework.autodiff import checkpoint as checkpoint
+    from framework.autodiff import custom_jvp as custom_jvp
+    from framework.autodiff import custom_vjp as custom_vjp
+    from framework.autodiff import elementwise_grad as elementwise_grad
     from framework.autodiff import enable_grad as enable_grad
     from framework.autodiff import get_default_dtype as get_default_dtype
     from framework.autodiff import grad as grad
+    from framework.autodiff import hessian as hessian
+    from framework.autodiff import hvp as hvp
+    from framework.autodiff import implicit as implicit
+    from framework.autodiff import jacobian as jacobian
     from framework.autodiff import jvp as jvp
     from framework.autodiff import no_grad as no_grad
+    from framework.autodiff import record_lines as record_lines
     from framework.autodiff import set_default_backend as set_default_backend
     from framework.autodiff import set_default_dtype as set_default_dtype
-    from framework.autodiff import tensor as tensor
     from framework.autodiff import use_backend as use_backend
     from framework.autodiff import value_and_grad as value_and_grad
     from framework.autodiff import vjp as vjp
+    from framework.autodiff import vmap as vmap
+    from framework.autodiff.convert import tensor as tensor
     from framework.autodiff.gradcheck import gradcheck as gradcheck
+    from framework.autodiff.gradient_tape import GradientTape as GradientTape
+    from framework.autodiff.tracing import graph as graph
+    from framework.autodiff.tracing import linearize as linearize
     from framework.backend.dtypes import bfloat16 as bfloat16
     from framework.backend.dtypes import bool_ as bool
     from framework.backend.dtypes import complex64 as complex64

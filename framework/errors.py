@@ -4,6 +4,7 @@
     ├── ConfigError        (ValueError)        a configuration file, flag or argument
     ├── BackendError       (RuntimeError)      a plugin or device that cannot be used
     ├── ShapeError         (ValueError)        shapes that do not fit
+    │   └── AxisError      (IndexError)        an axis, or an index of one, that an array does not have
     ├── DTypeError         (TypeError)         dtypes that do not fit
     ├── GradientError      (RuntimeError)      a derivative that cannot be taken
     ├── DataError          (ValueError)        data that is missing, damaged or out of range
@@ -33,6 +34,10 @@ class BackendError(FrameworkError, RuntimeError):
 
 class ShapeError(FrameworkError, ValueError):
     """Shapes do not fit together."""
+
+
+class AxisError(ShapeError, IndexError):
+    """An array has no such axis, or an axis no such index."""
 
 
 class DTypeError(FrameworkError, TypeError):

@@ -1,9 +1,16 @@
 """Floor 1: Tensors, the tape, the primitives with their rules, and transforms of functions."""
 
+from framework.autodiff import interop as interop
 from framework.autodiff import primitives as primitives
+from framework.autodiff.checkpointing import checkpoint as checkpoint
 from framework.autodiff.convert import as_tensor as as_tensor
 from framework.autodiff.convert import asarray as asarray
 from framework.autodiff.convert import tensor as tensor
+from framework.autodiff.custom import custom_jvp as custom_jvp
+from framework.autodiff.custom import custom_vjp as custom_vjp
+from framework.autodiff.equations import implicit as implicit
+from framework.autodiff.function import Function as Function
+from framework.autodiff.lines import record_lines as record_lines
 from framework.autodiff.modes import default_backend as default_backend
 from framework.autodiff.modes import enable_grad as enable_grad
 from framework.autodiff.modes import get_default_dtype as get_default_dtype
@@ -14,7 +21,11 @@ from framework.autodiff.modes import use_backend as use_backend
 from framework.autodiff.namespace import PRIMITIVES as PRIMITIVES
 from framework.autodiff.namespace import ops as ops
 from framework.autodiff.tensor import Tensor as Tensor
+from framework.autodiff.transforms import elementwise_grad as elementwise_grad
 from framework.autodiff.transforms import grad as grad
+from framework.autodiff.transforms import hessian as hessian
+from framework.autodiff.transforms import hvp as hvp
+from framework.autodiff.transforms import jacobian as jacobian
 from framework.autodiff.transforms import jvp as jvp
 from framework.autodiff.transforms import value_and_grad as value_and_grad
 from framework.autodiff.transforms import vjp as vjp

@@ -6,15 +6,17 @@ from typing import Any
 
 from framework.autodiff.modes import default_backend, get_default_dtype
 from framework.autodiff.namespace import namespace_of, ops
-from framework.autodiff.tensor import Tensor, check_inplace
+from framework.autodiff.tensor import KINDS, Tensor, check_inplace
 from framework.backend import Backend, registry
 from framework.backend import dtypes as dt
 from framework.backend.dtypes import DType
-from framework.errors import BackendError, DTypeError, ShapeError
+from framework.errors import BackendError, DTypeError, GradientError, ShapeError
 
 
 def resolve_backend(backend: Any = None, device: str | None = None) -> Backend:
     """The backend that arguments `backend` and `device` mean; the default one for neither."""
+    if device is not None and not isinstance(device, str):
+        raise BackendError(f"a device is a string such as 'cpu' or 'cuda:1', got {device!r}")
     if backend is not None:
         found = backend if isinstance(backend, Backend) else registry.get(backend)
         if device is not None and device.partition(":")[0] != found.name:
@@ -26,6 +28,13 @@ def resolve_backend(backend: Any = None, device: str | None = None) -> Backend:
 def named_device(backend: Backend, device: str | None) -> str | None:
     """`device` if it names one of the backend's; None if it only names the backend."""
     return device if device is not None and (":" in device or device in backend.devices) else None
+
+
+def named_dtype(d: Any) -> DType:
+    """The dtype that `d` is or names; Python's `float` and `complex` mean the default precision."""
+    if d is float:
+        return get_default_dtype()
+    return dt.promote(get_default_dtype(), dt.complex64) if d is complex else dt.dtype(d)
 
 
 def tensor(
@@ -76,7 +85,7 @@ def asarray(
         target = resolve_backend(backend, device)
         if isinstance(data, list | tuple):
             data = _plain(data)
-    own = dt.dtype(dtype) if dtype is not None else python_dtype(data)
+    own = named_dtype(dtype) if dtype is not None else python_dtype(data)
     array = target.asarray(data, dtype=own, device=named_device(target, device), copy=copy)
     if own is None:
         _check_numbers(target, array, data)
@@ -127,7 +136,7 @@ def python_dtype(data: Any) -> DType | None:
 def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
     """`x` as a Tensor, on the backend and device of `like` or on the default one; shares memory."""
     if isinstance(x, Tensor):
-        return x
+        return x if x._level is None else x._level.settled(x)
     if like is not None:
         ns = like._ns
         if isinstance(x, bool | int | float | complex):  # a NumPy float64 is a float, and as weak
@@ -138,9 +147,6 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
         return asarray(x, device=like.device)
     backend = default_backend()
     return Tensor(x, None, namespace_of(backend)) if backend.owns(x) else asarray(x)
-
-
-_KINDS = ("bool", "uint", "int", "float", "complex")
 
 
 def rebind(t: Tensor, result: Tensor) -> Tensor:
@@ -157,7 +163,7 @@ def rebind(t: Tensor, result: Tensor) -> Tensor:
     if result.shape != t.shape:
         raise ShapeError(f"an in-place operation gave shape {result.shape} for a Tensor of shape {t.shape}")
     if result.dtype != t.dtype:
-        if _KINDS.index(result.dtype.kind) > _KINDS.index(t.dtype.kind):
+        if KINDS.index(result.dtype.kind) > KINDS.index(t.dtype.kind):
             raise DTypeError(
                 f"an in-place operation gave {result.dtype.name} for a Tensor of {t.dtype.name}; use .astype"
             )
@@ -168,7 +174,7 @@ def rebind(t: Tensor, result: Tensor) -> Tensor:
             return result
         result = level.lift(result)
     is_leaf = t._node is not None and t._node.prim is None
-    t._data = result._data
+    t._data = result._array() if is_leaf else result._data
     if level is not None:
         t._extra = result._extra  # type: ignore[attr-defined]
     if not is_leaf:
@@ -176,5 +182,19 @@ def rebind(t: Tensor, result: Tensor) -> Tensor:
     return t
 
 
-for _function in (tensor, asarray, as_tensor, rebind, get_default_dtype):
+def write(t: Tensor, result: Tensor) -> Tensor:
+    """`rebind` where nothing can be handed back but `t`.
+
+    Raises:
+        GradientError: `t` cannot hold the result.
+    """
+    if rebind(t, result) is not t:
+        raise GradientError(
+            "a value inside a transform is written into a Tensor from outside, which cannot hold it; "
+            "stack the parts, or use where()"
+        )
+    return t
+
+
+for _function in (tensor, asarray, as_tensor, named_dtype, rebind, write, get_default_dtype):
     setattr(ops, _function.__name__, _function)

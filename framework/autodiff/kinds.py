@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 from framework.autodiff.primitive import Needs, Rule, expose, primitive
 from framework.autodiff.tensor import Tensor
-from framework.errors import ShapeError
+from framework.errors import AxisError, ShapeError
 
 
 def align_ranks(ops: Any, n: int, is_batched: tuple[bool, ...], inputs: tuple[Any, ...], params: Any, fn: Rule) -> Any:
@@ -28,6 +29,7 @@ def elementwise(
     forward: Rule | None = None,
     keep: Sequence[Sequence[int]] = (),
     keep_out: Sequence[int] = (),
+    floating: bool = False,
 ) -> Rule:
     """Declare an element-by-element operation by its partial derivatives.
 
@@ -66,12 +68,13 @@ def elementwise(
         keep=keep,
         keep_out=keep_out,
         promotes=arity > 1,
+        floating=floating,
     )
     return expose(name, apply)
 
 
 def linear_map(
-    name: str, transpose: Rule, *, forward: Rule | None = None, batch: Rule | None = None
+    name: str, transpose: Rule, *, forward: Rule | None = None, batch: Rule | None = None, view: bool = False
 ) -> Callable[..., Tensor]:
     """Declare a linear operation on one input by its transpose `(ns, g, shape, **params)`; shape is the input's."""
 
@@ -81,22 +84,41 @@ def linear_map(
     def jvp(ns: Any, tangents: tuple[Any, ...], out: Any, x: Any, **params: Any) -> Any:
         return getattr(ns, name)(tangents[0], **params)
 
-    return primitive(name, arity=1, forward=forward, vjp=vjp, jvp=jvp, batch=batch)
+    return expose(name, primitive(name, arity=1, forward=forward, vjp=vjp, jvp=jvp, batch=batch, view=view))
 
 
 def negative_axis(axis: int, ndim: int) -> int:
     """The axis as a negative number.
 
     Raises:
-        ShapeError: there is no such axis.
+        AxisError: there is no such axis.
     """
+    axis = index(axis)
     if not -ndim <= axis < ndim:
-        raise ShapeError(f"axis {axis} of an array with {ndim} axes; it must be from {-ndim} to {ndim - 1}")
+        allowed = f"; it must be from {-ndim} to {ndim - 1}" if ndim else ""
+        raise AxisError(f"axis {axis} of an array with {ndim} axes{allowed}")
     return axis if axis < 0 else axis - ndim
 
 
 def negative_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
-    """One axis, several, or all (None) as negative numbers."""
+    """One axis, several, or all (None) as negative numbers.
+
+    Raises:
+        AxisError: there is no such axis.
+        ShapeError: an axis is named twice.
+    """
     if axis is None:
         return tuple(range(-ndim, 0))
-    return tuple(negative_axis(a, ndim) for a in ((axis,) if isinstance(axis, int) else axis))
+    if isinstance(axis, int):
+        return (negative_axis(axis, ndim),)
+    axes = tuple([negative_axis(a, ndim) for a in integers(axis)])
+    if len(set(axes)) < len(axes):
+        raise ShapeError(f"axis={axis} of an array with {ndim} axes: the same axis twice")
+    return axes
+
+
+def integers(given: Any) -> tuple[int, ...]:
+    """One integer or several, in a sequence or an array, as a tuple."""
+    if hasattr(given, "tolist"):
+        given = given.tolist()
+    return tuple([index(n) for n in given]) if hasattr(given, "__iter__") else (index(given),)

@@ -8,6 +8,7 @@ what belongs to it. When no transform is active none of this costs anything.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from itertools import count
 from typing import Any, NoReturn
@@ -15,13 +16,15 @@ from typing import Any, NoReturn
 from framework.autodiff.modes import grad_enabled
 from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import Primitive
-from framework.autodiff.tape import Node
+from framework.autodiff.tape import Node, Output
 from framework.autodiff.tensor import Tensor
 from framework.backend.dtypes import DType
 from framework.errors import GradientError
 
 _depth = count(1).__next__
 active: ContextVar[tuple[Level, ...]] = ContextVar("active_levels", default=())
+recording: ContextVar[Level | None] = ContextVar("recording", default=None)
+"""The innermost level that takes all operations below it, whatever their inputs; see `GradientTape`."""
 
 
 class LeveledTensor(Tensor):
@@ -98,6 +101,7 @@ class Level:
     """One active transform."""
 
     is_batch = False
+    is_recording = False
 
     def __init__(self) -> None:
         self.depth = _depth()
@@ -121,15 +125,34 @@ class Level:
         """A value of an outer level as a constant of this one."""
         return LeveledTensor(x, self)
 
-    def process(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    def constant_of(self, x: LeveledTensor) -> Tensor:
+        """`x` without what this transform adds; see `stop_gradient`."""
+        return ops.stop_gradient(x._data)
+
+    def process(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Apply a primitive to inputs of which this is the innermost level."""
         if not self.open:
             raise GradientError(
                 f"a Tensor left its {type(self).__name__.lower()} transform; return it from the function"
             )
+        above = recording.get()
+        if above is not None and above.depth > self.depth:
+            return above.apply(p, inputs, params)
         return self.apply(p, inputs, params)
 
-    def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    def below(self) -> AbstractContextManager[Any]:
+        """Inside, a computation on values one level down is not seen by this level."""
+        return nullcontext()
+
+    def taken_up(self, x: Any) -> Any:
+        """`x` as an operation of this level sees it: a recording takes up what has a node below."""
+        return x
+
+    def settled(self, x: LeveledTensor) -> Tensor:
+        """`x` as the result of a function: of this level, unless the level is over and its values go on below."""
+        return x
+
+    def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute one level down and add what belongs to this transform."""
         raise NotImplementedError
 
@@ -141,7 +164,7 @@ class Dual(Level):
         """A constant has a tangent of zero."""
         return LeveledTensor(x, self, ops.zeros_like(x))
 
-    def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """The value, and the tangent by the primitive's jvp."""
         primals = [self.lower(x) for x in inputs]
         tangents = tuple([x._extra if isinstance(x, LeveledTensor) and x._level is self else None for x in inputs])
@@ -149,6 +172,11 @@ class Dual(Level):
         if p.jvp is None:
             return out
         tangent = p.jvp(ops, tangents, out, *primals, **params)
+        if p.outputs > 1:
+            return out if tangent is None else tuple([self._with_tangent(o, t) for o, t in zip(out, tangent)])
+        return self._with_tangent(out, tangent)
+
+    def _with_tangent(self, out: Tensor, tangent: Tensor | None) -> Tensor:
         if tangent is None:
             return out
         if tangent.shape != out.shape:
@@ -158,30 +186,40 @@ class Dual(Level):
         return LeveledTensor(out, self, tangent)
 
 
+RANDOMNESS = ("error", "same", "different")
+"""What a random function does inside `vmap`: raise, draw once for all samples, draw for each."""
+
+
 class Batch(Level):
     """Batching: values carry an axis of `size` samples in front."""
 
     is_batch = True
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, randomness: str = "error") -> None:
         super().__init__()
         self.size = size
+        self.randomness = randomness
 
     def lift(self, x: Tensor) -> LeveledTensor:
         """A constant is the same for every sample."""
         return LeveledTensor(ops.broadcast_to(x, (self.size, *x.shape)), self)
 
-    def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    def constant_of(self, x: LeveledTensor) -> Tensor:
+        """A constant of other transforms still has its batch."""
+        return LeveledTensor(ops.stop_gradient(x._data), self)
+
+    def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """The whole batch at once, by the primitive's batching rule."""
         is_batched = tuple([isinstance(x, Tensor) and x._level is self for x in inputs])
         args = tuple([self.lower(x) for x in inputs])
-        return LeveledTensor(p.batch(ops, self.size, is_batched, args, params, p.apply), self)
+        out = p.batch(ops, self.size, is_batched, args, params, p.apply)
+        return LeveledTensor(out, self) if p.outputs == 1 else tuple([LeveledTensor(o, self) for o in out])
 
 
 class Tape(Level):
     """Reverse mode above another level; the rules run on the Tensors of that level."""
 
-    def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    def apply(self, p: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """The value, recorded."""
         raw = [self.lower(x) for x in inputs]
         out = p.apply(*raw, **params)
@@ -191,4 +229,7 @@ class Tape(Level):
             return out
         keep_out, *keep_in = p.kept(mask)
         saved = (out if keep_out else None, None, *[a if k else None for a, k in zip(raw, keep_in)])
-        return LeveledTensor(out, self, node=Node(p, parents, saved, params, out, ops))
+        if p.outputs == 1:
+            return LeveledTensor(out, self, node=Node(p, parents, saved, params, out, ops))
+        node = Node(p, parents, saved, params, out[0], ops)
+        return tuple([LeveledTensor(o, self, node=Output(node, i, o)) for i, o in enumerate(out)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from framework.autodiff.modes import get_default_dtype
 from framework.backend import KERNELS, Backend
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ PRIMITIVES: dict[str, Primitive] = {}
 
 class Ops:
     """The differentiable functions on Tensors, by name; filled by the modules that declare them."""
+
+    @staticmethod
+    def is_complex(x: Any) -> bool:
+        """Whether a Tensor has a complex dtype."""
+        return bool(x.dtype.kind == "complex")
 
     def __getattr__(self, name: str) -> Any:
         if name in KERNELS:  # a performance name differentiated again is its composition
@@ -39,6 +45,27 @@ class RawNamespace:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.xp = backend.xp
+        self.floats: set[Any] = set()  # the library's floating-point dtypes, as they are met
+        self._ones: dict[Any, Any] = {}
+
+    def one_like(self, x: Any) -> Any:
+        """An array of one element, one: where a backward starts. It is shared, and never written."""
+        key = (x.dtype, x.shape, x.device)
+        one = self._ones.get(key)
+        if one is None:
+            one = self._ones[key] = self.xp.ones_like(x)
+        return one
+
+    def as_floating(self, x: Any) -> Any:
+        """The array; of the default dtype, where it is one of integers or bools."""
+        if self.backend.dtype_of(x).is_differentiable:
+            self.floats.add(x.dtype)
+            return x
+        return self.xp.astype(x, self.backend.native(get_default_dtype()))
+
+    def is_complex(self, x: Any) -> bool:
+        """Whether an array has a complex dtype."""
+        return self.backend.dtype_of(x).kind == "complex"
 
     def __getattr__(self, name: str) -> Any:
         value = self._resolve(name)

@@ -8,7 +8,6 @@ from typing import Any
 from framework.autodiff.namespace import ops
 from framework.backend import dtypes as dt
 from framework.backend.dtypes import DType
-from framework.errors import GradientError
 
 T = Any  # a Tensor: the class is built on this one
 
@@ -55,6 +54,12 @@ class Operators:
 
     def __rmod__(self, other: Any) -> T:
         return ops.remainder(other, self)
+
+    def __divmod__(self, other: Any) -> tuple[T, T]:
+        return ops.floor_divide(self, other), ops.remainder(self, other)
+
+    def __rdivmod__(self, other: Any) -> tuple[T, T]:
+        return ops.floor_divide(other, self), ops.remainder(other, self)
 
     def __pow__(self, other: Any) -> T:
         return ops.pow(self, other)
@@ -125,9 +130,13 @@ class Operators:
         return ops.greater_equal(self, other)
 
     def __eq__(self, other: Any) -> T:
+        if other is None or isinstance(other, str):  # equal to no Tensor
+            return NotImplemented
         return ops.equal(self, other)
 
     def __ne__(self, other: Any) -> T:
+        if other is None or isinstance(other, str):
+            return NotImplemented
         return ops.not_equal(self, other)
 
     def __hash__(self) -> int:
@@ -178,11 +187,7 @@ class Operators:
         return ops.getitem(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if ops.rebind(self, ops.setitem(self, key, value)) is not self:
-            raise GradientError(
-                "a value inside a transform is written into a Tensor from outside, which cannot hold it; "
-                "stack the parts, or use where()"
-            )
+        ops.write(self, ops.setitem(self, key, value))
 
     # -- shape ----------------------------------------------------------------------------------
 
@@ -197,6 +202,10 @@ class Operators:
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> T:
         """Axes `start_dim` to `end_dim` as one."""
         return ops.flatten(self, start_dim, end_dim)
+
+    def ravel(self) -> T:
+        """All elements along one axis."""
+        return ops.ravel(self)
 
     def squeeze(self, dim: int | Sequence[int] | None = None) -> T:
         """Without axes of length one: all of them, or those named."""
@@ -220,6 +229,22 @@ class Operators:
     def expand(self, *shape: Any) -> T:
         """Broadcast to `shape`; -1 keeps an axis."""
         return ops.expand(self, _sequence(shape))
+
+    def swapaxes(self, axis1: int, axis2: int) -> T:
+        """Two axes swapped."""
+        return ops.swapaxes(self, axis1, axis2)
+
+    def take(self, indices: Any, axis: int | None = None) -> T:
+        """Elements, or slices, at integer `indices` along `axis`."""
+        return ops.take(self, indices, axis=axis)
+
+    def argsort(self, axis: int = -1) -> T:
+        """The indices that sort along `axis`."""
+        return ops.argsort(self, axis=axis)
+
+    def dot(self, other: Any) -> T:
+        """The product of vectors or matrices."""
+        return ops.dot(self, other)
 
     # -- reductions -----------------------------------------------------------------------------
 
@@ -271,6 +296,10 @@ class Operators:
         """Cumulative sum along `axis`."""
         return ops.cumulative_sum(self, axis=axis)
 
+    def cumprod(self, axis: int | None = None) -> T:
+        """Cumulative product along `axis`."""
+        return ops.cumulative_prod(self, axis=axis)
+
     # -- elements -------------------------------------------------------------------------------
 
     def abs(self) -> T:
@@ -288,6 +317,14 @@ class Operators:
     def sqrt(self) -> T:
         """Square root."""
         return ops.sqrt(self)
+
+    def conj(self) -> T:
+        """Complex conjugate; the same where it is real."""
+        return ops.conj(self)
+
+    def round(self, decimals: int = 0) -> T:
+        """Rounded to the nearest even number, or to `decimals` places."""
+        return ops.round(self, decimals)
 
     def clip(self, min: Any = None, max: Any = None) -> T:
         """Limited to `[min, max]`."""

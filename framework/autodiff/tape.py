@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from contextvars import ContextVar
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from framework.autodiff import lines
 from framework.errors import GradientError
 
 if TYPE_CHECKING:
@@ -14,11 +17,20 @@ if TYPE_CHECKING:
 
 Array = Any
 
+owner: ContextVar[object] = ContextVar("owner", default=None)
+"""The transform whose function runs, or whose tape is walked: a hook set inside one runs for that one alone."""
+
 next_seq = count(1).__next__
 """The order of all nodes and of all writes into arrays that a node may have kept."""
 
-VIEWS = frozenset({"alias", "broadcast_to", "flip", "getitem_parts", "permute_dims", "reshape"})
-"""Primitives whose result may share memory with their first input."""
+_last_write = 0
+
+
+def mark_written(leaf: Leaf, line: lines.Line | None = None) -> None:
+    """Note that a leaf's array was overwritten in place: a backward that kept the old values can tell."""
+    global _last_write
+    leaf.written = _last_write = next_seq()
+    leaf.writer = line
 
 
 class Node:
@@ -29,14 +41,15 @@ class Node:
     dropped as backward passes.
     """
 
-    __slots__ = ("dtype", "hooks", "ns", "params", "parents", "prim", "saved", "seq", "shape")
+    __slots__ = ("dtype", "hooks", "line", "ns", "params", "parents", "prim", "saved", "seq", "shape")
 
     grad: Any = None  # only a leaf accumulates
+    writer: lines.Line | None = None
 
     @property
     def written(self) -> int:
         """When the array was last overwritten in place: that of a leaf, or of the leaf this is a view of."""
-        if self.name not in VIEWS or len(self.parents) != 1:  # with index arrays, getitem copies
+        if self.prim is None or not self.prim.view or len(self.parents) != 1:  # with index arrays, getitem copies
             return 0
         parent = self.parents[0]
         return 0 if parent is None else parent.written
@@ -59,6 +72,8 @@ class Node:
         self.dtype = out.dtype
         self.ns = ns
         self.hooks: list[Callable[[Any], Any]] | None = None
+        if lines.recording:
+            self.line = lines.user_line()
 
     @property
     def name(self) -> str:
@@ -72,12 +87,23 @@ class Node:
 class Leaf(Node):
     """A node that gradients are accumulated in."""
 
-    __slots__ = ("grad", "written")
+    __slots__ = ("grad", "writer", "written")
 
     def __init__(self, array: Array, ns: Any) -> None:
         super().__init__(None, (), None, {}, array, ns)
         self.grad: Any = None
         self.written: int = 0
+        self.writer: lines.Line | None = None
+
+
+class Output(Node):
+    """One of several results of a node, to which it hands its gradient."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, node: Node, index: int, out: Array) -> None:
+        super().__init__(node.prim, (node,), None, {}, out, node.ns)
+        self.index = index
 
 
 def fit(ns: Any, g: Array, node: Node, dtype: Any) -> Array:
@@ -92,6 +118,8 @@ def fit(ns: Any, g: Array, node: Node, dtype: Any) -> Array:
         if g.shape != node.shape:
             g = ns.reshape(g, node.shape)
     if dtype != node.dtype:
+        if "complex" in str(dtype) and "complex" not in str(node.dtype):
+            g = ns.real(g)
         g = ns.astype(g, node.dtype)
     return g
 
@@ -103,6 +131,7 @@ def backward(
     only: Collection[Node] | None = None,
     wrap: Callable[[Array, Node | None, Any], Any] | None = None,
     ops: Any = None,
+    since: int = 0,
 ) -> dict[Node, Array]:
     """Gradients of the leaves (or of the nodes in `only`) that the roots depend on.
 
@@ -111,12 +140,13 @@ def backward(
         retain: keep what the rules need, for another walk.
         only: nodes whose gradients are wanted; nothing is computed for others.
         wrap: makes a Tensor of a saved array and its node; given, the rules run on Tensors, in `ops`.
+        since: nodes older than this are ends: their gradients are collected, and no hook is called.
 
     Raises:
         GradientError: the graph was freed by an earlier walk, or a kept array was overwritten.
     """
     grads: dict[Node, Array] = {}
-    wanted = _ancestors_of(only, [node for node, _ in roots]) if only is not None else None
+    wanted = _ancestors_of(only, [node for node, _ in roots], since) if only is not None else None
     found: dict[Node, Array] = {}  # leaves accumulate here at once; they have nothing to wait for
     heap: list[tuple[int, Node]] = []
     for node, seed in roots:
@@ -125,25 +155,43 @@ def backward(
     while heap:
         node = heappop(heap)[1]
         g = grads.pop(node)
+        if node.seq < since:
+            found[node] = g
+            continue
         if node.hooks is not None:
             g = _run_hooks(node, g)
-        if only is not None and node in only:
-            found[node] = g
-        needs = node.parents if wanted is None else tuple([p if p in wanted else None for p in node.parents])
-        ns = node.ns if wrap is None else ops
-        saved = _take_saved(node, retain)
+        needs = node.parents
+        if only is not None:
+            if node in only:
+                found[node] = g
+            needs = tuple([p if p in wanted else None for p in needs])  # type: ignore[operator]
+        if node.__class__ is Output:
+            _hand_on(grads, heap, node, g, ops or node.ns, needs[0])
+            continue
+        saved: Any = node.saved
+        if saved is None or node.seq < _last_write:
+            _check_saved(node)
+        if not retain:
+            node.saved = None
+        ns = node.ns
         if wrap is not None:
-            saved = _wrap_saved(saved, node, wrap)
-        for parent, partial in zip(needs, node.prim.vjp(ns, g, needs, *saved, **node.params)):  # type: ignore[union-attr]
-            if parent is None or partial is None:
+            ns, saved = ops, _wrap_saved(saved, node, wrap)
+        for parent, piece in zip(needs, node.prim.vjp(ns, g, needs, *saved, **node.params)):  # type: ignore[union-attr]
+            if parent is None or piece is None:
                 continue
-            dtype = partial.dtype if wrap is None else partial.native_dtype
-            into = parent.ns if wrap is None else ops
-            if partial.shape != parent.shape or dtype != parent.dtype:
-                partial = fit(into, partial, parent, dtype)
-            _add(found if parent.prim is None else grads, heap, parent, partial, into)
+            dtype = piece.dtype if wrap is None else piece.native_dtype
+            if piece.shape != parent.shape or (dtype is not parent.dtype and dtype != parent.dtype):
+                piece = fit(ops or parent.ns, piece, parent, dtype)
+            into = found if parent.prim is None else grads
+            before = into.get(parent)
+            if before is not None:
+                into[parent] = (ops or parent.ns).add(before, piece)
+                continue
+            into[parent] = piece
+            if into is grads:
+                heappush(heap, (-parent.seq, parent))
     for node in found:
-        if node.prim is None and node.hooks is not None:
+        if node.prim is None and node.hooks is not None and node.seq >= since:
             found[node] = _run_hooks(node, found[node])
     return found
 
@@ -158,37 +206,70 @@ def _add(grads: dict[Node, Array], heap: list[tuple[int, Node]], node: Node, g: 
         heappush(heap, (-node.seq, node))
 
 
-def _take_saved(node: Node, retain: bool) -> tuple[Any, ...]:
+def _hand_on(
+    grads: dict[Node, Any], heap: list[tuple[int, Node]], output: Output, g: Array, ns: Any, node: Node | None
+) -> None:
+    """Put the gradient of one output into its place in the tuple that the node's rule receives."""
+    if node is None:
+        return
+    if node not in grads:
+        grads[node] = (None,) * node.prim.outputs  # type: ignore[union-attr]
+        heappush(heap, (-node.seq, node))
+    parts = list(grads[node])
+    before = parts[output.index]
+    parts[output.index] = g if before is None else ns.add(before, g)
+    grads[node] = tuple(parts)
+
+
+def _check_saved(node: Node) -> None:
     saved = node.saved
     if saved is None:
         raise GradientError(
-            f"backward reached {node.name!r} a second time, but what it kept was freed by the first backward. "
+            f"backward reached {node.name!r}{_at(node)} a second time, but the first one freed what it kept. "
             "Call backward(retain_graph=True) the first time, or compute the forward pass again"
         )
     for i, parent in enumerate(node.parents, 2):
         if parent is not None and parent.written > node.seq and saved[i] is not None:
-            raise GradientError(
-                f"{node.name!r} needs an array of shape {parent.shape} for its gradient that was overwritten "
-                "in place after it was used (by an optimizer step, say). Call backward before the write, or "
-                "compute the forward pass again after it"
-            )
-    if not retain:
-        node.saved = None
-    return saved
+            raise GradientError(_overwritten(node, parent))
+
+
+def _at(node: Node) -> str:
+    """Where the operation was, if lines are recorded."""
+    line = getattr(node, "line", None)
+    return "" if line is None else f" ({lines.text(line)})"
+
+
+def _overwritten(node: Node, parent: Node) -> str:
+    leaf = parent
+    while leaf.prim is not None:  # a view of it
+        leaf = leaf.parents[0]  # type: ignore[assignment]
+    where = "" if leaf.writer is None else f" at {lines.text(leaf.writer)}"
+    hint = "" if hasattr(node, "line") else ". Under `with fw.record_lines():` this names the operation's line, too"
+    return (
+        f"{node.name!r}{_at(node)} needs an array of shape {parent.shape} for its gradient that was overwritten in "
+        f"place{where} after it was used (by an optimizer step, say). Call backward before the write, or compute "
+        f"the forward pass again after it{hint}"
+    )
 
 
 _NUMBERS = (bool, int, float, complex)  # these exactly: a NumPy float64, which is an array here, is a float, too
 
 
 def _wrap_saved(saved: tuple[Any, ...], node: Node, wrap: Callable[..., Any]) -> tuple[Any, ...]:
-    """Saved raw arrays as Tensors on the tape; the residual is a cache of raw values and is left out."""
-    out = None if saved[0] is None else wrap(saved[0], node, node.ns)
+    """Saved raw arrays as Tensors on the tape; the residual is a cache of raw values and is left out.
+
+    A residual that is a function is the rule of a function-valued operation, which is told `wrap`.
+    """
+    if isinstance(saved[0], tuple):
+        out: Any = tuple([wrap(part, Output(node, i, part), node.ns) for i, part in enumerate(saved[0])])
+    else:
+        out = None if saved[0] is None else wrap(saved[0], node, node.ns)
     inputs = [
         # without a node: a constant of the operation
         kept if kept is None or kept.__class__ in _NUMBERS else wrap(kept, parent, node.ns)
         for parent, kept in zip(node.parents, saved[2:])
     ]
-    return (out, None, *inputs)
+    return (out, partial(saved[1], wrap=wrap) if callable(saved[1]) else None, *inputs)
 
 
 def _run_hooks(node: Node, g: Array) -> Array:
@@ -197,8 +278,8 @@ def _run_hooks(node: Node, g: Array) -> Array:
     return g
 
 
-def _ancestors_of(only: Collection[Node], roots: Iterable[Node]) -> set[Node]:
-    """The nodes on a path from a root to one of `only`, those included."""
+def _ancestors_of(only: Collection[Node], roots: Iterable[Node], since: int) -> set[Node]:
+    """The nodes on a path from a root to one of `only`, those included; nodes older than `since` are ends."""
     oldest = min((node.seq for node in only), default=0)
     reached: list[Node] = []
     seen: set[Node] = set()
@@ -209,7 +290,8 @@ def _ancestors_of(only: Collection[Node], roots: Iterable[Node]) -> set[Node]:
             continue
         seen.add(node)
         reached.append(node)
-        stack.extend(p for p in node.parents if p is not None)
+        if node.seq >= since:
+            stack.extend(p for p in node.parents if p is not None)
     reached.sort(key=lambda node: node.seq)  # parents before children
     useful = set(only) & seen
     for node in reached:

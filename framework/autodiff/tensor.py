@@ -6,18 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from framework.autodiff import tape
-from framework.autodiff.modes import default_backend, grad_enabled
+from framework.autodiff.conversions import Conversions
+from framework.autodiff.modes import grad_enabled
 from framework.autodiff.namespace import RawNamespace, ops
 from framework.autodiff.operators import Operators
 from framework.autodiff.tape import Node
 from framework.backend import Backend
 from framework.backend.dtypes import DTYPES, DType
-from framework.errors import DTypeError, GradientError, ShapeError
+from framework.errors import DTypeError, GradientError, ShapeError, did_you_mean
 
 Array = Any
+KINDS = ("bool", "uint", "int", "float", "complex")  # each may become a later one, never an earlier one
 
 
-class Tensor(Operators):
+class Tensor(Conversions, Operators):
     """An n-dimensional array on a backend, with an optional place on the tape.
 
     Made by `fw.tensor`, `fw.random` and the functions of `framework.numpy`. In-place operators rebind
@@ -77,7 +79,7 @@ class Tensor(Operators):
     @property
     def data(self) -> Array:
         """The backend's own array, without history. Setting it replaces the array."""
-        return self._data
+        return self._array()
 
     @data.setter
     def data(self, value: Any) -> None:
@@ -88,17 +90,32 @@ class Tensor(Operators):
         if self._node is not None and self._node.prim is None:
             self._node.shape, self._node.dtype, self._node.ns = self._data.shape, self._data.dtype, self._ns
 
+    def _array(self) -> Array:
+        """The array; NumPy has scalars where an operation leaves no axes."""
+        data = self._data
+        return data if hasattr(data, "__dlpack__") else self._ns.backend.asarray(data)
+
     @property
     def T(self) -> Tensor:  # noqa: N802 - the standard's name
-        """The transpose of a matrix."""
-        if self.ndim != 2:
+        """The transpose of a matrix; a vector stays what it is, as in NumPy."""
+        if self.ndim > 2:
             raise ShapeError(f"T is for matrices, got shape {self.shape}; use .mT or .permute")
-        return ops.matrix_transpose(self)
+        return ops.permute_dims(self)
 
     @property
     def mT(self) -> Tensor:  # noqa: N802 - the standard's name
         """The transpose of the last two axes."""
         return ops.matrix_transpose(self)
+
+    @property
+    def real(self) -> Tensor:
+        """The real part; the Tensor itself where it is real."""
+        return ops.real(self) if self.dtype.kind == "complex" else self
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part."""
+        return ops.imag(self) if self.dtype.kind == "complex" else ops.zeros_like(self.detach())
 
     # -- gradients ------------------------------------------------------------------------------
 
@@ -116,6 +133,9 @@ class Tensor(Operators):
         elif self._node is None:
             if not self.dtype.is_differentiable:
                 raise DTypeError(f"gradients need a floating-point dtype, got {self.dtype.name}; use .astype first")
+            if self._level is not None:
+                raise GradientError("requires_grad is for Tensors outside transforms; inside, use fw.grad or fw.vjp")
+            self._data = self._array()
             self._node = tape.Leaf(self._data, self._ns)
 
     @property
@@ -125,9 +145,13 @@ class Tensor(Operators):
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward` accumulated here, or None."""
-        g = None if self._node is None else self._node.grad
-        return g if g is None or isinstance(g, Tensor) else Tensor(g, None, self._ns)
+        """The gradient that `backward` accumulates here, always the same Tensor until it is None again."""
+        node = self._node
+        g = None if node is None else node.grad
+        if g is None or isinstance(g, Tensor):
+            return g
+        node.grad = kept = Tensor(g, None, node.ns)  # type: ignore[union-attr]  # an array until somebody looks
+        return kept
 
     @grad.setter
     def grad(self, value: Any) -> None:
@@ -135,12 +159,18 @@ class Tensor(Operators):
             if self._node is not None:
                 self._node.grad = None
             return
-        if self._node is None:
-            raise GradientError("only a Tensor with requires_grad=True has a gradient")
-        value = value if isinstance(value, Tensor) else ops.tensor(value, dtype=self.dtype, backend=self.backend)
+        node = self._node
+        if node is None or node.prim is not None:
+            raise GradientError("only a leaf, a Tensor with requires_grad=True that is no result, has a gradient")
+        if value is node.grad:
+            return  # `x.grad *= 2` has written into it
+        value = value if isinstance(value, Tensor) else ops.tensor(value, dtype=self.dtype, device=self.device)
+        if value._level is not None:
+            raise GradientError("a value inside a transform cannot be the gradient of a Tensor outside; return it")
         if value.shape != self.shape:
             raise ShapeError(f"a gradient has its Tensor's shape {self.shape}, got {value.shape}")
-        self._node.grad = value if value.requires_grad else value._data
+        value = value.to(device=self.device, dtype=self.dtype)
+        node.grad = value if value.requires_grad else value._data
 
     def backward(
         self,
@@ -178,8 +208,11 @@ class Tensor(Operators):
         if self._node is None:
             raise GradientError("only a Tensor with requires_grad=True can have a hook")
         node, ns = self._node, self._node.ns  # the hook must not hold its node: that would be a cycle
+        owner = tape.owner.get()
 
         def hook(g: Any) -> Any:
+            if owner is not None and owner is not tape.owner.get():
+                return g  # the derivative of a gradient, which the hook is a part of
             is_tensor = isinstance(g, Tensor)
             result = fn(g if is_tensor else Tensor(g, None, ns))
             if result is None:
@@ -202,94 +235,6 @@ class Tensor(Operators):
         """The same array without history."""
         return Tensor(self._data, None, self._ns)
 
-    # -- out to the host ------------------------------------------------------------------------
-
-    def numpy(self) -> Any:
-        """The values as a NumPy array, which may share memory.
-
-        Raises:
-            GradientError: the Tensor is on the tape; write `.detach().numpy()`.
-        """
-        if self._node is not None:
-            raise GradientError("this Tensor requires a gradient, which NumPy would lose; use .detach().numpy()")
-        return self._ns.backend.to_numpy(self._data)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        array = self.numpy()
-        if dtype is not None and array.dtype != dtype:
-            if copy is False:
-                raise ValueError("a cast needs a copy, and copy=False forbids it")
-            return array.astype(dtype)
-        return array.copy() if copy else array
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """NumPy functions called on Tensors become ours, where we have them."""
-        function = getattr(ops, _UFUNC_NAMES.get(ufunc.__name__, ufunc.__name__), None)
-        if method != "__call__" or kwargs or function is None:
-            raise GradientError(
-                f"numpy.{ufunc.__name__} on a Tensor would lose its gradient; "
-                f"use framework.numpy, or .detach().numpy() for the values"
-            )
-        return function(*inputs)
-
-    def item(self) -> Any:
-        """The only element, as a Python number.
-
-        Raises:
-            ShapeError: there is not exactly one.
-        """
-        if self.size != 1:
-            raise ShapeError(f"item() needs one element, got shape {self.shape}")
-        return self._ns.backend.to_numpy(self._data).item()
-
-    def tolist(self) -> Any:
-        """The elements as nested lists of Python numbers."""
-        return self._ns.backend.to_numpy(self._data).tolist()
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __complex__(self) -> complex:
-        return complex(self.item())
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __index__(self) -> int:
-        if self.dtype.kind not in ("int", "uint"):
-            raise DTypeError(f"only an integer Tensor can be an index, got {self.dtype.name}")
-        return int(self.item())
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("a 0-d Tensor has no length")
-        return self.shape[0]
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self)))
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        if self._node is not None:
-            raise GradientError("this Tensor requires a gradient, which DLPack would lose; use .detach()")
-        return self._data.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> Any:
-        return self._data.__dlpack_device__()
-
-    def __repr__(self) -> str:
-        text = str(self._ns.backend.to_numpy(self._data).__repr__())
-        body = text[text.index("(") + 1 : -1] if "(" in text else text
-        body = body.rpartition(", dtype=")[0] or body
-        where = "" if self.backend is default_backend() else f", device={self.device!r}"
-        grad = ", requires_grad=True" if self._node is not None else ""
-        return f"tensor({body}, dtype={self.dtype.name}{where}{grad})"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and not self.shape else format(str(self), spec)
-
     # -- copies and moves -----------------------------------------------------------------------
 
     def clone(self) -> Tensor:
@@ -300,12 +245,19 @@ class Tensor(Operators):
         """On another backend or device, or of another dtype: `t.to("cuda")`, `t.to("float64")`.
 
         Gradients flow through. The Tensor itself is returned where nothing changes.
+
+        Raises:
+            BackendError: no such backend or device.
+            DTypeError: no such dtype.
         """
-        if target is not None:
-            if isinstance(target, DType) or target in DTYPES:
-                dtype = target
-            else:
-                device = str(target)
+        if isinstance(target, Backend):
+            device = target.name
+        elif isinstance(target, str) and target not in DTYPES:
+            if hint := did_you_mean(target, DTYPES):
+                raise DTypeError(f"{target!r} is neither a dtype nor a device.{hint}")
+            device = target
+        elif target is not None:
+            dtype = ops.named_dtype(target)
         result = self
         if device is not None and device != self.device:
             result = ops.to_device(result, device)
@@ -332,33 +284,50 @@ class Tensor(Operators):
 
     def copy_(self, value: Any) -> Tensor:
         """Set the values and return this Tensor; see `assign`."""
-        check_inplace(self)
-        self.assign(ops.broadcast_to(ops.as_tensor(value, self), self.shape))
-        return self
+        value = ops.as_tensor(value, self).to(device=self.device, dtype=self.dtype)
+        return ops.write(self, ops.clone(ops.broadcast_to(value, self.shape)))
 
-    def fill_(self, value: float) -> Tensor:
-        """Set every element to `value` and return this Tensor."""
-        check_inplace(self)
-        self.assign(ops.full_like(self.detach(), value))
-        return self
+    def fill_(self, value: Any) -> Tensor:
+        """Set every element to `value`, one number, and return this Tensor.
+
+        Raises:
+            DTypeError: a fraction or a complex number for a Tensor that cannot hold it.
+        """
+        value = ops.as_tensor(value, self)
+        if value.size != 1:
+            raise ShapeError(f"fill_ takes one element, got shape {value.shape}; use copy_")
+        if KINDS.index(value.dtype.kind) > KINDS.index(self.dtype.kind if self.dtype.is_differentiable else "int"):
+            raise DTypeError(f"fill_ of a Tensor of {self.dtype.name} got {value.dtype.name}; use .astype")
+        return self.copy_(ops.reshape(value, ()))
 
     def zero_(self) -> Tensor:
         """Set every element to zero and return this Tensor."""
-        return self.fill_(0)
+        return ops.write(self, ops.zeros_like(self.detach()))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if self._node is not None and self._node.prim is not None:
-            raise GradientError("a computed Tensor cannot be deep-copied; use .detach() or .clone()")
+    def __copy__(self) -> Tensor:
+        return self._copied() if self.is_leaf and self._level is None else self.clone()
+
+    def _copied(self) -> Tensor:
+        """A leaf like this one, with an array of its own and without a gradient."""
         copied = type(self).__new__(type(self))
         Tensor.__init__(copied, self._ns.backend.copy(self._data), None, self._ns)
         if self._node is not None:
             copied._node = tape.Leaf(copied._data, self._ns)
-            if self._node.grad is not None:
-                copied.grad = self.grad.detach().clone()  # type: ignore[union-attr]
-        memo[id(self)] = copied
         return copied
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        self._check_no_result("deep-copied", "use .detach() or .clone()")
+        memo[id(self)] = copied = self._copied()
+        if self.grad is not None:
+            copied.grad = self.grad.detach().clone()
+        return copied
+
+    def _check_no_result(self, done: str, instead: str) -> None:
+        if not self.is_leaf or self._level is not None:
+            raise GradientError(f"a computed Tensor cannot be {done}, since its history cannot; {instead}")
+
     def __reduce__(self) -> tuple[Any, ...]:
+        self._check_no_result("pickled", "use .detach()")
         array = self._ns.backend.to_numpy(self._data)
         return _rebuild, (type(self), array, self.device, self.requires_grad)
 
@@ -367,10 +336,6 @@ def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) ->
     made = ops.tensor(array, device=device, requires_grad=requires_grad)
     made.__class__ = cls
     return made
-
-
-_UFUNC_NAMES = {"true_divide": "divide", "power": "pow", "absolute": "abs", "arctan": "atan", "arcsin": "asin",
-                "arccos": "acos", "invert": "bitwise_invert"}  # fmt: skip
 
 
 def check_inplace(t: Tensor) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from framework.errors import ShapeError
+
 LEAF = object()
 """Stands for a leaf in a structure."""
 
@@ -48,3 +50,29 @@ def map_leaves(fn: Callable[[Any], Any], tree: Any) -> Any:
     """The tree with `fn` applied to each leaf."""
     leaves, structure = flatten(tree)
     return unflatten(structure, [fn(leaf) for leaf in leaves])
+
+
+def leaves_like(structure: Any, given: Any, name: str) -> list[Any]:
+    """The leaves of `given` in the order of `structure`; dicts are matched by key, lists and tuples are alike.
+
+    Raises:
+        ShapeError: `given` is built otherwise; the message says where.
+    """
+    if structure is LEAF:
+        if isinstance(given, dict | list | tuple) or given is None:
+            raise ShapeError(f"{name} is to be one array, got {type(given).__name__}")
+        return [given]
+    if isinstance(structure, dict):
+        if not isinstance(given, dict) or given.keys() != structure.keys():
+            found: Any = sorted(map(str, given)) if isinstance(given, dict) else type(given).__name__
+            raise ShapeError(f"{name} is to be a dict with keys {sorted(map(str, structure))}, got {found}")
+        return [x for key, node in structure.items() for x in leaves_like(node, given[key], f"{name}[{key!r}]")]
+    if isinstance(structure, list | tuple):
+        if not isinstance(given, list | tuple) or len(given) != len(structure):
+            found = len(given) if isinstance(given, list | tuple) else type(given).__name__
+            raise ShapeError(f"{name} is to have {len(structure)} parts, got {found}")
+        pairs = enumerate(zip(structure, given))
+        return [x for i, (node, part) in pairs for x in leaves_like(node, part, f"{name}[{i}]")]
+    if given is not None:
+        raise ShapeError(f"{name} is to be None, got {type(given).__name__}")
+    return []

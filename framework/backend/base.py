@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from framework.backend.dtypes import DTYPES, DType, dtype
+from framework.backend.program import Program
 from framework.errors import BackendError, DTypeError
 
 
@@ -41,6 +42,8 @@ class Backend(ABC):
 
     install: ClassVar[str] = ""
     """The line that installs the requirements."""
+
+    _dtype_table: Mapping[Any, DType] = {}  # an instance's own, once it has named a dtype
 
     # -- required -------------------------------------------------------------------------------
 
@@ -93,10 +96,10 @@ class Backend(ABC):
     def dtype_of(self, array: Any) -> DType:
         """The backend-neutral dtype of an array."""
         own = array.dtype
-        table = self.__dict__.setdefault("_dtype_table", {})
         try:
-            return table[own]
+            return self._dtype_table[own]
         except KeyError:
+            table = self.__dict__.setdefault("_dtype_table", {})
             for d in self.dtypes:
                 if own == getattr(self.xp, d.name):
                     table[own] = d
@@ -110,6 +113,10 @@ class Backend(ABC):
     def copy(self, array: Any) -> Any:
         """A copy that shares no memory."""
         return self.xp.asarray(array, copy=True)
+
+    def capture(self, program: Program) -> Callable[..., tuple[Any, ...]]:
+        """A function that runs a program of this backend's arrays, as fast as the backend can."""
+        return program.run
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes in use and reserved on the device, where the library can tell."""

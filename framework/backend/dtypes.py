@@ -68,20 +68,65 @@ DTYPES: Final = {
 }  # fmt: skip
 
 
-def dtype(name: str | DType) -> DType:
-    """The dtype with this name; a dtype is returned as it is.
+def dtype(name: Any) -> DType:
+    """The dtype with this name; also Python's `bool` and `int`, and NumPy's dtypes, which know their names.
+
+    Raises:
+        DTypeError: there is none.
 
     Examples:
-        >>> dtype("float32").itemsize
-        4
+        >>> dtype("float32").itemsize, dtype(int)
+        (4, fw.int64)
     """
     if isinstance(name, DType):
         return name
-    try:
-        return DTYPES[name]
-    except (KeyError, TypeError):
+    if isinstance(name, str):
+        found = DTYPES.get(name)
+    elif name is int:
+        found = int64
+    else:
+        found = DTYPES.get(str(getattr(name, "name", None) or getattr(name, "__name__", None)))
+    if found is None:
         hint = did_you_mean(name, DTYPES) if isinstance(name, str) else ""
-        raise DTypeError(f"unknown dtype {name!r}.{hint} Known: {', '.join(DTYPES)}") from None
+        raise DTypeError(f"unknown dtype {name!r}.{hint} Known: {', '.join(DTYPES)}")
+    return found
+
+
+_KINDS: Final = {
+    "bool": ("bool",),
+    "signed integer": ("int",),
+    "unsigned integer": ("uint",),
+    "integral": ("int", "uint"),
+    "real floating": ("float",),
+    "complex floating": ("complex",),
+    "numeric": ("int", "uint", "float", "complex"),
+}
+
+
+def of_kind(kind: str) -> tuple[DType, ...]:
+    """All dtypes of one of the standard's kinds, such as "real floating".
+
+    Raises:
+        DTypeError: no such kind.
+    """
+    if kind not in _KINDS:
+        raise DTypeError(f"unknown kind of dtypes {kind!r}.{did_you_mean(kind, _KINDS)} Known: {', '.join(_KINDS)}")
+    return tuple(d for d in DTYPES.values() if d.kind in _KINDS[kind])
+
+
+def real_of(d: DType) -> DType:
+    """The dtype of a complex dtype's parts; another dtype itself."""
+    return {"complex64": float32, "complex128": float64}.get(d.name, d)
+
+
+FLOATS: Final = {"float16": (11, 15), "bfloat16": (8, 127), "float32": (24, 127), "float64": (53, 1023)}
+"""Of each floating-point dtype, the binary digits of the significand and the largest exponent."""
+
+
+def largest(d: DType) -> float:
+    """The largest finite number of a floating-point dtype."""
+    digits, exponent = FLOATS[d.name]
+    return (2.0 - 2.0 ** (1 - digits)) * 2.0**exponent
 
 
 def _of_kind(kind: str, itemsize: int) -> DType:

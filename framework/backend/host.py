@@ -13,6 +13,7 @@ import numpy as np
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = 0xFFFFFFFFFFFFFFFF
+_TEXT = 0x100  # no byte
 
 
 def _mix(x: int) -> int:
@@ -23,10 +24,15 @@ def _mix(x: int) -> int:
 
 
 def derive_key(seed: int, *stream: int | str) -> int:
-    """A 64-bit key for one stream of numbers, from a seed (modulo 2**64) and names or numbers of the stream."""
+    """A 64-bit key for one stream of numbers, from a seed and names or numbers of the stream, all modulo 2**64.
+
+    Different streams have different keys: `"a"` is not its code 97, nor are `"ab"` and `"a", "b"` one.
+    """
     key = _mix((seed + _GOLDEN) & _MASK)
     for part in stream:
         words = [part & _MASK] if isinstance(part, int) else list(part.encode())
+        if len(words) == 1 and isinstance(part, str):
+            words.append(_TEXT)  # a number is one word, too
         for word in words:
             key = _mix((key ^ word) + _GOLDEN & _MASK)
         key = _mix((key + len(words)) & _MASK)
@@ -117,9 +123,11 @@ def scatter_add(array: Any, index: Any, values: Any) -> np.ndarray:
 
 
 def set_item(array: Any, index: Any, values: Any) -> np.ndarray:
-    """A copy of `array` with `values` at `index`."""
+    """A copy of `array` with `values` at `index`; where a place is named several times, the last of them."""
     out = np.array(array, copy=True)
-    out[index] = values
+    # NumPy writes in the order of memory, which is to be that of reading
+    index = tuple([np.asarray(i, order="C") if isinstance(i, np.ndarray) else i for i in index])
+    out[index] = np.asarray(values, order="C")
     return out
 
 

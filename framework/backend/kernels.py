@@ -50,6 +50,57 @@ def xent_grad(xp: Any, probabilities: Array, targets: Array, g: Array) -> Array:
     return (probabilities - one_hot) * g
 
 
+def embedding_grad(xp: Any, g: Array, indices: Array, rows: int, padding_idx: int | None = None) -> Array:
+    """Zeros (rows, n) with `g` (..., n) added at rows `indices` (...), from 0 to rows − 1.
+
+    Row `padding_idx`, where one is given, stays zero.
+    """
+    if padding_idx is not None:
+        g = xp.where(xp.expand_dims(indices != padding_idx, axis=-1), g, xp.zeros_like(g))
+    zeros = xp.zeros((rows, g.shape[-1]), dtype=g.dtype, device=g.device)
+    return xp.scatter_add(zeros, (indices,), g)
+
+
+def _elements(x: Array, axis: tuple[int, ...]) -> int:
+    """The elements that make one mean; 1 where there are none, so that nothing is divided by zero."""
+    n = 1
+    for a in axis:
+        n *= x.shape[a]
+    return n or 1
+
+
+def batch_norm_grad(
+    xp: Any, g: Array, x: Array, mean: Array, inverse: Array, weight: Array | None, axis: tuple[int, ...]
+) -> tuple[Array, Array, Array]:
+    """Gradients of `(x − mean) · inverse · weight + bias` with respect to x, weight and bias.
+
+    `mean` and `inverse`, 1/√(variance + ε), are x's own over the negative `axis`, with length one there, as
+    `weight` has, and as the gradients of weight and bias do.
+    """
+    n = _elements(x, axis)
+    centered = x - mean
+    gb = xp.sum(g, axis=axis, keepdims=True)
+    gw = xp.sum(g * centered, axis=axis, keepdims=True) * inverse
+    scale = inverse if weight is None else inverse * weight
+    return (g - gb / n - centered * (gw * inverse / n)) * scale, gw, gb
+
+
+def layer_norm_grad(
+    xp: Any, g: Array, x: Array, mean: Array, inverse: Array, weight: Array | None, axis: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Gradients of `(x − mean) · inverse · weight` with respect to x, and to a weight of x's shape.
+
+    `mean` and `inverse`, 1/√(variance + ε), are x's own over the negative `axis`, with length one there;
+    `weight` broadcasts to x.
+    """
+    n = _elements(x, axis)
+    normal = (x - mean) * inverse
+    gn = g if weight is None else g * weight
+    even = xp.sum(gn, axis=axis, keepdims=True) / n
+    along = xp.sum(gn * normal, axis=axis, keepdims=True) / n
+    return (gn - even - normal * along) * inverse, g * normal
+
+
 # -- extended primitives: what the standard lacks. Through the host; `xp.backend` is the backend ------
 
 
@@ -163,7 +214,7 @@ def rprop_update(
 KERNELS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
-        relu_grad, linear_dx, linear_dw, colsum, xent_grad,
+        relu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
         scatter_add, set_item, get_item, erf,
         sum_of_squares, sgd_update, adam_update, rprop_update,
     )

@@ -250,7 +250,10 @@ class Module:
         """Drop the gradients of all parameters, or fill them with zeros."""
         for param in self.parameters():
             if param.grad is not None:
-                param.grad = None if set_to_none else param.grad.detach() * 0
+                if set_to_none:
+                    param.grad = None
+                else:
+                    param.grad.zero_()
 
     def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` with every module below, then with this one."""

@@ -1,4 +1,4 @@
-"""NumPy's functions, differentiable, on any backend.
+"""NumPy's functions, differentiable, on any backend: the Array API standard, and everyday names beside it.
 
 Functions take Tensors, arrays of any backend and Python numbers, and return Tensors.
 
@@ -14,9 +14,11 @@ if __name__ == "numpy":
 import math as _math
 from typing import Any as _Any
 
+from framework.autodiff import Tensor as ndarray  # noqa: F401, N813 - the type of arrays, under NumPy's name
 from framework.autodiff import ops as _ops
 from framework.backend.dtypes import bfloat16 as bfloat16
 from framework.backend.dtypes import bool_ as bool  # noqa: F401
+from framework.backend.dtypes import bool_ as bool_
 from framework.backend.dtypes import complex64 as complex64
 from framework.backend.dtypes import complex128 as complex128
 from framework.backend.dtypes import float16 as float16
@@ -30,6 +32,16 @@ from framework.backend.dtypes import uint8 as uint8
 from framework.backend.dtypes import uint16 as uint16
 from framework.backend.dtypes import uint32 as uint32
 from framework.backend.dtypes import uint64 as uint64
+from framework.numpy import _everyday
+from framework.numpy import fft as fft
+from framework.numpy import linalg as linalg
+from framework.numpy._dtypes import can_cast as can_cast
+from framework.numpy._dtypes import finfo as finfo
+from framework.numpy._dtypes import iinfo as iinfo
+from framework.numpy._dtypes import isdtype as isdtype
+from framework.numpy._dtypes import result_type as result_type
+from framework.numpy._info import VERSION as __array_api_version__  # noqa: F401, N811
+from framework.numpy._info import array_namespace_info as __array_namespace_info__  # noqa: F401
 
 e = _math.e
 inf = _math.inf
@@ -37,32 +49,55 @@ nan = _math.nan
 pi = _math.pi
 newaxis = None
 
-_FUNCTIONS = tuple(
-    """
-    abs acos acosh add all any arange argmax argmin array asarray asin asinh astype atan atan2 atanh
-    bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor broadcast_to
-    ceil clip concat cos cosh cumulative_sum divide equal erf exp expand_dims expm1 eye flip floor
-    floor_divide full full_like getitem greater greater_equal hypot isfinite isinf isnan less less_equal
-    linear linspace log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor logsumexp
-    matmul matrix_transpose max maximum mean min minimum moveaxis multiply nan_to_num negative nonzero
-    not_equal ones ones_like permute_dims positive pow prod ravel reciprocal relu remainder reshape round
-    scatter_add sigmoid sign signbit sin sinh softmax log_softmax sqrt square squeeze stack std subtract sum
-    swapaxes take take_along_axis tan tanh to_device tril triu trunc var where zeros zeros_like
-    """.split()  # noqa: SIM905 - a table, not code
-)
+_STANDARD = """
+arange asarray empty empty_like eye from_dlpack full full_like linspace meshgrid ones ones_like tril triu
+zeros zeros_like
+astype
+abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_invert bitwise_or
+bitwise_right_shift bitwise_xor ceil clip conj copysign cos cosh divide equal exp expm1 floor floor_divide greater
+greater_equal hypot imag isfinite isinf isnan less less_equal log log1p log2 log10 logaddexp logical_and logical_not
+logical_or logical_xor maximum minimum multiply negative nextafter not_equal positive pow real reciprocal remainder
+round sign signbit sin sinh square sqrt subtract tan tanh trunc
+take take_along_axis
+matmul matrix_transpose tensordot vecdot
+broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack tile
+unstack
+argmax argmin count_nonzero nonzero searchsorted where
+unique_all unique_counts unique_inverse unique_values
+argsort sort
+cumulative_prod cumulative_sum max mean min prod std sum var
+all any diff
+"""
+"""The standard's functions, in the order of its sections."""
 
-_ALIASES = {"absolute": "abs", "concatenate": "concat", "power": "pow", "mod": "remainder",
-            "cumsum": "cumulative_sum", "transpose": "permute_dims", "true_divide": "divide", "arctan": "atan",
-            "arcsin": "asin", "arccos": "acos", "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh",
-            "arctanh": "atanh", "left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift",
-            "invert": "bitwise_invert", "amax": "max", "amin": "min"}  # fmt: skip
+_EVERYDAY = """
+angle argwhere array array_split atleast_1d atleast_2d atleast_3d broadcast_shapes column_stack diag dot dsplit dstack
+einsum erf flatnonzero fliplr flipud getitem hsplit hstack inner kron linear log_softmax logsumexp nan_to_num outer pad
+ravel relu rot90 scatter_add select sigmoid softmax split stop_gradient swapaxes to_device vsplit vstack
+"""
+"""Names of NumPy and of deep learning beside the standard's."""
+
+_ALIASES = {
+    "absolute": "abs", "amax": "max", "amin": "min", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin",
+    "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "concatenate": "concat",
+    "conjugate": "conj", "cumprod": "cumulative_prod", "cumsum": "cumulative_sum", "invert": "bitwise_invert",
+    "left_shift": "bitwise_left_shift", "mod": "remainder", "power": "pow", "right_shift": "bitwise_right_shift",
+    "rint": "round", "around": "round", "fix": "trunc", "fabs": "abs",
+    "transpose": "permute_dims", "true_divide": "divide",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     raise AttributeError(f"framework.numpy has no {name!r}; it offers the Array API's names and NumPy's everyday ones")
 
 
-globals().update({name: getattr(_ops, name) for name in _FUNCTIONS})
-globals().update({alias: getattr(_ops, name) for alias, name in _ALIASES.items()})
+_offered = dict.fromkeys(name for name in (_STANDARD + _EVERYDAY).split() if hasattr(_ops, name))
+globals().update({name: getattr(_ops, name) for name in _offered})
+_written = _everyday.__all__
+globals().update({name: getattr(_everyday, name) for name in _written})
+globals().update({alias: getattr(_ops, name) for alias, name in _ALIASES.items() if hasattr(_ops, name)})
 
-__all__ = [*_FUNCTIONS, *_ALIASES, "e", "inf", "nan", "newaxis", "pi"]
+__all__ = [
+    *_offered, *_written, *(alias for alias in _ALIASES if alias in globals()), "can_cast", "e", "finfo", "iinfo",
+    "inf", "isdtype", "nan", "newaxis", "pi", "result_type",
+]  # fmt: skip

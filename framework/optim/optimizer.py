@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from framework.autodiff import Tensor, enable_grad
+from framework.autodiff.lines import user_line
 from framework.autodiff.namespace import RawNamespace
-from framework.autodiff.tape import next_seq
+from framework.autodiff.tape import mark_written
 from framework.errors import CheckpointError, ConfigError, DTypeError, did_you_mean
 
 Array = Any
@@ -113,6 +114,7 @@ class Optimizer:
             flag = None
         states = self.state
         update = self.update if flag is None else _selected(self.update, flag)
+        line = user_line()
         for group in self.param_groups:
             hyper = self.hyper(group)
             maximize = group["maximize"]
@@ -130,7 +132,7 @@ class Optimizer:
                 before = p._data
                 after = update(p._ns, before, g, state, hyper)
                 if after is before:
-                    node.written = next_seq()  # a backward that kept the old values can tell
+                    mark_written(node, line)
                 else:
                     p._data = after
         return loss
@@ -142,7 +144,12 @@ class Optimizer:
                 node = p._node
                 if node is None or node.grad is None:
                     continue
-                node.grad = None if set_to_none else p._ns.xp.zeros_like(p._data)
+                if set_to_none:
+                    node.grad = None
+                elif isinstance(node.grad, Tensor):
+                    node.grad.zero_()
+                else:
+                    node.grad = p._ns.xp.zeros_like(p._data)
 
     def _is_synchronous(self) -> bool:
         return all(p._ns.backend.synchronous for group in self.param_groups for p in group["params"])

@@ -1,17 +1,22 @@
 """Random Tensors from counter-based generators: the same numbers on every backend and machine.
 
-Numbers are drawn on the host from a stream (seed, name of the backend) and moved to the device.
+Numbers are drawn on the host from a stream (seed, name of the backend) and moved to the device. Inside
+`vmap` its argument `randomness` says whether every sample gets its own.
 """
 
 from __future__ import annotations
 
 import math
 import random as _python
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 from framework.autodiff import Tensor, get_default_dtype
 from framework.autodiff import tensor as _tensor
+from framework.autodiff.batching import drawing_levels as _drawing_levels
+from framework.autodiff.batching import drawn as _drawn
+from framework.autodiff.calls import register_state as _register_state
 from framework.autodiff.convert import resolve_backend as _resolve_backend
 from framework.backend import dtypes as _dt
 from framework.backend import host as _host
@@ -31,6 +36,12 @@ class Generator:
         True
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Generator:
+        """A generator that a call made again winds back."""
+        made = super().__new__(cls)
+        _all_generators.add(made)  # copies and unpickled ones, too
+        return made
+
     def __init__(self, seed: int = 0, *stream: int | str) -> None:
         self.host = _host.HostGenerator(seed, *stream)
 
@@ -44,6 +55,7 @@ class Generator:
 
 
 _generators: dict[str, Generator] = {}
+_all_generators: WeakSet[Generator] = WeakSet()
 
 
 def default_generator(backend: Any = None) -> Generator:
@@ -79,19 +91,41 @@ def load_state_dict(state: dict[str, Any]) -> None:
         generator.load_state_dict(saved)
 
 
+def _save_streams() -> Any:
+    return _host.global_seed(), dict(_generators), [(g, g.host.key, g.host.counter) for g in _all_generators]
+
+
+def _restore_streams(saved: Any) -> None:
+    seed, default, positions = saved
+    _host.set_global_seed(seed)
+    _generators.clear()  # one that was made since is made again
+    _generators.update(default)
+    for g, key, counter in positions:
+        g.host.key, g.host.counter = key, counter
+
+
+_register_state(_save_streams, _restore_streams)  # a call made again, by checkpoint, draws the same numbers
+
+
 def _shape(shape: Shape) -> tuple[int, ...]:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
-def _made(values: Any, dtype: Any, backend: Any) -> Tensor:
+def _draw(
+    values: Callable[[_host.HostGenerator, tuple[int, ...]], Any],
+    shape: Shape,
+    dtype: Any,
+    backend: Any,
+    generator: Generator | None,
+) -> Tensor:
+    """A Tensor of `values(stream, shape)`; the samples of vmaps that draw for each are further axes in front."""
+    levels = _drawing_levels()
     target = _resolve_backend(backend)
     d = get_default_dtype() if dtype is None else _dt.dtype(dtype)
     device = str(backend) if backend is not None and ":" in str(backend) else None
-    return _tensor(values, dtype=d, backend=target, device=device)
-
-
-def _stream(generator: Generator | None, backend: Any) -> _host.HostGenerator:
-    return (generator or default_generator(backend)).host
+    whole = (*[level.size for level in levels], *_shape(shape))
+    made = values((generator or default_generator(backend)).host, whole)
+    return _drawn(_tensor(made, dtype=d, backend=target, device=device), levels)
 
 
 def normal(
@@ -112,12 +146,16 @@ def normal(
     """
     if std < 0.0:
         raise ConfigError(f"a standard deviation is not negative, got {std!r}")
-    values = _stream(generator, backend).normal(_shape(shape))
-    if std != 1.0:
-        values *= std
-    if mean != 0.0:
-        values += mean
-    return _made(values, dtype, backend)
+
+    def values(stream: _host.HostGenerator, whole: tuple[int, ...]) -> Any:
+        made = stream.normal(whole)
+        if std != 1.0:
+            made *= std
+        if mean != 0.0:
+            made += mean
+        return made
+
+    return _draw(values, shape, dtype, backend, generator)
 
 
 _PRECISION = {"float32": 24, "float16": 11, "bfloat16": 8}
@@ -133,13 +171,15 @@ def uniform(
     generator: Generator | None = None,
 ) -> Tensor:
     """Numbers spread evenly over [low, high)."""
-    values = _stream(generator, backend).uniform(_shape(shape))
     bits = _PRECISION.get((get_default_dtype() if dtype is None else _dt.dtype(dtype)).name)
-    if bits is not None:  # cut, where the cast would round up to 1
-        values = values * 2.0**bits // 1 / 2.0**bits
-    if (low, high) != (0.0, 1.0):
-        values = low + values * (high - low)
-    return _made(values, dtype, backend)
+
+    def values(stream: _host.HostGenerator, whole: tuple[int, ...]) -> Any:
+        made = stream.uniform(whole)
+        if bits is not None:  # cut, where the cast would round up to 1
+            made = made * 2.0**bits // 1 / 2.0**bits
+        return made if (low, high) == (0.0, 1.0) else low + made * (high - low)
+
+    return _draw(values, shape, dtype, backend, generator)
 
 
 def integers(
@@ -156,7 +196,7 @@ def integers(
         low, high = 0, low
     if low >= high:
         raise ConfigError(f"no integer is at least {low} and under {high}")
-    return _made(_stream(generator, backend).integers(low, high, _shape(shape)), dtype, backend)
+    return _draw(lambda stream, whole: stream.integers(low, high, whole), shape, dtype, backend, generator)
 
 
 def bernoulli(
@@ -165,13 +205,17 @@ def bernoulli(
     """Ones with probability `p`, else zeros."""
     if not 0.0 <= p <= 1.0:
         raise ConfigError(f"a probability is from 0 to 1, got {p!r}")
-    values = _stream(generator, backend).uniform(_shape(shape)) < p
-    return _made(values, dtype, backend)
+    return _draw(lambda stream, whole: stream.uniform(whole) < p, shape, dtype, backend, generator)
 
 
 def permutation(n: int, *, backend: Any = None, generator: Generator | None = None) -> Tensor:
     """0 … n−1 in random order, int64."""
-    return _made(_stream(generator, backend).permutation(n), _dt.int64, backend)
+    return _draw(_orders, (n,), _dt.int64, backend, generator)
+
+
+def _orders(stream: _host.HostGenerator, whole: tuple[int, ...]) -> Any:
+    """Random orders along the last axis, each as `stream.permutation` makes one."""
+    return stream.bits(math.prod(whole)).reshape(whole).argsort(axis=-1)
 
 
 def choice(
@@ -185,10 +229,16 @@ def choice(
     """Integers under `n`, drawn with or without replacement."""
     if replace:
         return integers(0, n, shape, backend=backend, generator=generator)
-    count = math.prod(_shape(shape))
+    sample = _shape(shape)
+    count = math.prod(sample)
     if count > n:
         raise ConfigError(f"cannot choose {count} of {n} without replacement")
-    return _made(_stream(generator, backend).permutation(n)[:count].reshape(_shape(shape)), _dt.int64, backend)
+
+    def values(stream: _host.HostGenerator, whole: tuple[int, ...]) -> Any:
+        around = whole[: len(whole) - len(sample)]
+        return _orders(stream, (*around, n))[..., :count].reshape(whole)
+
+    return _draw(values, shape, _dt.int64, backend, generator)
 
 
 def randn_like(x: Tensor, *, generator: Generator | None = None) -> Tensor:

@@ -11,12 +11,13 @@ The tests run over the registry of primitives and the backend's own lists, so th
 from __future__ import annotations
 
 from framework.testing.array_tests import ArrayTests
+from framework.testing.capture_tests import CaptureTests
 from framework.testing.kernel_tests import KernelTests
 from framework.testing.primitive_tests import PrimitiveTests
 from framework.testing.random_tests import RandomTests
 
 
-class BackendConformance(ArrayTests, PrimitiveTests, KernelTests, RandomTests):
+class BackendConformance(ArrayTests, PrimitiveTests, KernelTests, CaptureTests, RandomTests):
     """Subclass it in a test module, name the backend, and pytest does the rest.
 
     Examples:

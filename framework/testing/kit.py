@@ -99,12 +99,20 @@ def offered(b: Backend, dtype: str) -> dt.DType:
 
 
 def on_host(b: Backend, array: Any) -> np.ndarray:
-    """An array's values, floating point as float64."""
+    """An array's values, floating point as float64, complex as complex128."""
     values = np.asarray(b.to_numpy(array))
-    return values.astype(np.float64) if b.dtype_of(array).kind == "float" else values
+    wide = {"float": np.float64, "complex": np.complex128}.get(b.dtype_of(array).kind)
+    return values if wide is None else values.astype(wide)
 
 
-TOLERANCE = {"float64": 1e-13, "float32": 1e-5, "float16": 1.6e-2, "bfloat16": 8e-2}
+TOLERANCE = {
+    "float64": 1e-13,
+    "float32": 1e-5,
+    "float16": 1.6e-2,
+    "bfloat16": 8e-2,
+    "complex64": 1e-5,
+    "complex128": 1e-13,
+}
 """Relative to the largest magnitude expected, by the dtype that was computed in."""
 
 
@@ -112,7 +120,7 @@ def close(got: Any, expected: Any, tolerance: float, what: str) -> None:
     """Assert that two host arrays have one shape and values within the tolerance of the largest magnitude."""
     got, expected = np.asarray(got), np.asarray(expected)
     assert got.shape == expected.shape, f"{what}: got shape {got.shape}, expected {expected.shape}"
-    if expected.dtype.kind != "f":
+    if expected.dtype.kind not in "fc":
         np.testing.assert_array_equal(got, expected, err_msg=what)
         return
     finite = np.abs(expected[np.isfinite(expected)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -20,6 +21,15 @@ BACKENDS = ("cpu", "strict")
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def jax() -> Iterator[Any]:
+    """JAX with 64-bit floats, for the time of a file's tests."""
+    module = pytest.importorskip("jax", reason="JAX is not installed: pip install -e '.[reference]'")
+    module.config.update("jax_enable_x64", True)
+    yield module
+    module.config.update("jax_enable_x64", False)
 
 
 class NarrowArray(numpy.ndarray):

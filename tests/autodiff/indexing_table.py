@@ -8,7 +8,7 @@ import numpy as np
 from primitive_table import Array, bools, case, random
 
 from framework.autodiff import ops
-from framework.autodiff.primitives.indexing import HOLE
+from framework.autodiff.primitives.keys import HOLE
 
 # -- indexing: a key may hold the places of index arrays, which are inputs ---------------------------
 
@@ -111,9 +111,19 @@ case(
     lambda x, v, m: ops.setitem(x, m, v),
     lambda x, v, m: np_setitem(x, v, m),
     random("g", (2, 3)),
-    random("v", ()),
+    random("v", (int(bools((2, 3)).sum()),)),
     bools((2, 3)),
     batchable=False,
+)
+case(
+    "setitem_parts",
+    "places named twice",
+    lambda x, v, i, j: ops.setitem(x, (i, j), v),
+    lambda x, v, i, j: np_setitem(x, v, (i, j)),
+    random("g", (2, 3)),
+    random("v", (5,)),
+    np.asarray([0, 1, 0, 0, -1]),
+    np.asarray([2, 1, 2, -1, 1]),
 )
 
 
@@ -142,12 +152,3 @@ for _label, _shape, _key, _idx in KEYS:
         random("v", _selected),
         *_indices,
     )
-case("nonzero_axis", "matrix", lambda x: ops.nonzero(x)[1], lambda x: np.nonzero(x)[1], bools((2, 3)), batchable=False)
-case(
-    "nonzero_axis",
-    "floats",
-    lambda x: ops.nonzero(x)[0],
-    lambda x: np.nonzero(x)[0],
-    np.array([0.0, 1.0, 0.0, 2.0]),
-    batchable=False,
-)

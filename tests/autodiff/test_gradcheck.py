@@ -162,3 +162,118 @@ def test_a_tracked_input_is_left_alone() -> None:
 def test_a_kink_is_no_place_to_check() -> None:
     with pytest.raises(fw.errors.GradientError):
         fw.gradcheck(ops.relu, point(0.0))
+
+
+# -- complex numbers -------------------------------------------------------------------------------------
+
+Z = (0.3 - 0.2j, -0.7 + 1.1j)
+
+
+def complex_point(*values: complex) -> Any:
+    return fw.tensor(values, dtype="complex128")
+
+
+def test_complex_functions_pass() -> None:
+    z = complex_point(*Z)
+    for f in (
+        lambda z: z * z + 2j * z,
+        lambda z: (z * (1 + 2j)).sum() / (z[0] + 3.0),
+        lambda z: ops.exp(z) * ops.sin(z),
+    ):
+        assert fw.gradcheck(f, z, order=2)
+    assert fw.gradcheck(lambda z, x: z * x, [z, point(*X)], order=2)
+
+
+def conjugate_by_hand(made_up: Any, transposed: bool = True) -> Any:
+    """The conjugate, whose rule is where conventions differ."""
+    return made_up(
+        forward=lambda ns, x: ns.conj(x),
+        vjp=lambda ns, g, needs, out, residual, x: (ns.conj(g) if transposed else g,),
+        jvp=lambda ns, tangents, out, x: ns.conj(tangents[0]),
+    )
+
+
+def test_functions_that_are_not_holomorphic(made_up: Any) -> None:
+    conjugate = conjugate_by_hand(made_up)
+    assert fw.gradcheck(lambda z: conjugate(z) * z * 2j, complex_point(*Z))
+    with pytest.raises(fw.errors.GradientError, match=r"reverse mode: .* along the imaginary axis"):
+        fw.gradcheck(conjugate_by_hand(made_up, transposed=False), complex_point(*Z))
+
+
+def test_the_conjugated_convention_is_found(made_up: Any) -> None:
+    """A rule that conjugates the factor is right in PyTorch's convention and wrong in JAX's."""
+    f = made_up(
+        forward=lambda ns, x: x * (1 + 2j),
+        vjp=lambda ns, g, needs, out, residual, x: (g * (1 - 2j),),
+        jvp=lambda ns, tangents, out, x: tangents[0] * (1 + 2j),
+    )
+    with pytest.raises(fw.errors.GradientError, match="reverse mode"):
+        fw.gradcheck(f, complex_point(*Z))
+
+
+def test_a_derivative_that_forgets_the_imaginary_axis_is_found(made_up: Any) -> None:
+    f = made_up(
+        forward=lambda ns, x: x * x,
+        vjp=lambda ns, g, needs, out, residual, x: (g * 2 * x,),
+        jvp=lambda ns, tangents, out, x: 2 * x * ns.astype(ns.real(tangents[0]), x.dtype),
+    )
+    with pytest.raises(fw.errors.GradientError, match="forward mode: .* along the imaginary axis"):
+        fw.gradcheck(f, complex_point(*Z))
+
+
+def test_single_precision_complex_is_refused() -> None:
+    with pytest.raises(fw.errors.DTypeError, match="gradcheck needs float64, input 0 is complex64"):
+        fw.gradcheck(lambda z: z * z, fw.tensor(Z, dtype="complex64"))
+
+
+# -- nested inputs ---------------------------------------------------------------------------------------
+
+
+def test_nested_inputs(made_up: Any) -> None:
+    params = {"w": [point(1.0, 2.0), point(3.0)], "n": fw.tensor([1, 0]), "b": (point(0.5), None)}
+    good = made_up(lambda ns, t, out, x: t * (2 * x), forward=lambda ns, x: x * x)
+    bad = made_up(lambda ns, t, out, x: t * x, forward=lambda ns, x: x * x)
+
+    def f(square: Any) -> Any:
+        return lambda x, p: {"y": x * p["w"][0][p["n"]] + square(p["w"][1]), "z": p["b"][0] * 2}
+
+    assert fw.gradcheck(f(good), [point(*X), params], order=2)
+    with pytest.raises(fw.errors.GradientError, match=r"d input 1\['w'\]\[1\]\[0\]"):
+        fw.gradcheck(f(bad), [point(*X), params])
+    with pytest.raises(fw.errors.DTypeError, match=r"input 0\['a'\] is float32"):
+        fw.gradcheck(lambda d: d["a"], {"a": fw.tensor(1.0)})
+
+
+# -- higher order ----------------------------------------------------------------------------------------
+
+
+def test_second_order_of_right_rules(made_up: Any) -> None:
+    f = made_up(lambda ns, t, out, x: t * (3 * x * x), forward=lambda ns, x: x * x * x)
+    assert fw.gradcheck(lambda x: f(x) * ops.sin(x), point(*X), order=2)
+    assert fw.gradcheck(f, point(0.5), order=3)
+
+
+def wrong_in_second_order(made_up: Any, mode: str) -> Any:
+    """x² whose first derivatives are right and whose second one, through the rule of one mode, is 0 instead of 2."""
+
+    def factor(ns: Any, x: Any, held: bool) -> Any:
+        return 2 * (ops.stop_gradient(x) if held and ns is ops else x)
+
+    return made_up(
+        forward=lambda ns, x: x * x,
+        vjp=lambda ns, g, needs, out, residual, x: (g * factor(ns, x, mode == "reverse"),),
+        jvp=lambda ns, tangents, out, x: tangents[0] * factor(ns, x, mode == "forward"),
+    )
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_a_wrong_second_derivative_of_one_mode_is_found(made_up: Any, mode: str) -> None:
+    f = wrong_in_second_order(made_up, mode)
+    assert fw.gradcheck(f, point(*X))
+    with pytest.raises(fw.errors.GradientError, match=f"in the {mode} derivative, of its inputs and a direction"):
+        fw.gradcheck(f, point(*X), order=2)
+
+
+def test_order_is_at_least_one() -> None:
+    with pytest.raises(fw.errors.ConfigError, match="order must be at least 1, got 0"):
+        fw.gradcheck(lambda x: x, point(*X), order=0)

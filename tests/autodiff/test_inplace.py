@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 import framework as fw
 from framework.autodiff import Tensor, ops, vmap
-from framework.autodiff.tape import next_seq
+from framework.autodiff.tape import mark_written
 from framework.errors import DTypeError, GradientError, ShapeError
 
 
@@ -203,7 +205,6 @@ def test_setitem_refuses_what_does_not_fit() -> None:
         a[0, 0, 0] = 1.0
 
 
-@pytest.mark.xfail(reason="fill_ and copy_ of a result keep its history")
 @pytest.mark.parametrize(
     "write", [lambda t: t.zero_(), lambda t: t.fill_(4.0), lambda t: t.copy_(fw.tensor([4.0, 5.0]))]
 )
@@ -215,13 +216,67 @@ def test_filling_a_result_cuts_its_history(write: Any) -> None:
     assert x.grad.tolist() == y.tolist()
 
 
-@pytest.mark.xfail(reason="copy_ of a result drops the value's history")
 def test_copy_passes_gradients_of_the_value() -> None:
     x, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
     y = x * 2
     y.copy_(v * 5)
     y.sum().backward()
     assert v.grad.tolist() == [5.0, 5.0]
+
+
+def test_fill_takes_one_number_that_fits(backend: str) -> None:
+    for dtype, value, want in (
+        ("int64", 3, 3), ("uint8", True, 1), ("bool", 1, True), ("float32", np.float64(2.5), 2.5), ("complex64", 2, 2 + 0j),
+    ):  # fmt: skip
+        t = fw.tensor([0, 1], dtype=dtype, backend=backend)
+        assert t.fill_(value) is t
+        assert (t.tolist(), t.dtype) == ([want, want], dtype)
+        assert (t.zero_().tolist(), t.dtype) == ([0, 0], dtype)
+    with pytest.raises(DTypeError, match=r"fill_ of a Tensor of int64 got float32; use \.astype"):
+        fw.tensor([1, 2]).fill_(2.5)
+    with pytest.raises(DTypeError, match="got complex64"):
+        fw.tensor([1.0, 2.0]).fill_(1j)
+    with pytest.raises(ShapeError, match=r"fill_ takes one element, got shape \(2,\); use copy_"):
+        fw.tensor([1.0, 2.0]).fill_(fw.tensor([1.0, 2.0]))
+
+
+def test_fill_with_a_recorded_number_passes_its_gradient() -> None:
+    v = leaf(3.0)
+    y = ops.zeros(4, dtype="float64").fill_(v)
+    (y * y).sum().backward()
+    assert v.grad.tolist() == [24.0]
+
+
+def test_copy_casts_and_broadcasts(backend: str) -> None:
+    t = fw.tensor([[0, 0], [0, 0]], backend=backend)
+    assert t.copy_([1.9, -1.9]) is t
+    assert (t.tolist(), t.dtype, t.backend) == ([[1, -1], [1, -1]], "int64", backend)
+    assert t.copy_(fw.tensor([[5], [6]], backend="strict")).tolist() == [[5, 5], [6, 6]]
+    assert t.backend == backend
+    for bad in ([1, 2, 3], [[[1, 2]]]):
+        with pytest.raises(ShapeError):
+            t.copy_(bad)
+    v = fw.tensor([1.0, 2.0], requires_grad=True)
+    y = ops.zeros((3, 2), dtype="float64").copy_(v * 2)
+    y.sum().backward()
+    assert v.grad.tolist() == [6.0, 6.0]
+
+
+def test_what_is_copied_is_not_shared() -> None:
+    w = fw.tensor([1.0, 2.0], requires_grad=True)
+    t = ops.zeros(2).copy_(w.detach())
+    w.grad = [1.0, 1.0]
+    fw.optim.SGD([w], lr=1.0).step()  # writes the parameter's array in place
+    assert (w.tolist(), t.tolist()) == ([0.0, 1.0], [1.0, 2.0])
+
+
+def test_writes_that_a_tensor_from_outside_cannot_hold() -> None:
+    x = fw.tensor([1.0, 2.0], dtype="float64")
+    for write in (lambda t, v: t.copy_(v), lambda t, v: t.fill_(v[0])):
+        outside = ops.zeros(2, dtype="float64")
+        with pytest.raises(GradientError, match="written into a Tensor from outside"):
+            fw.jvp(lambda x: write(outside, x), (x,), (x,))
+        assert outside.tolist() == [0.0, 0.0]
 
 
 # -- leaves ----------------------------------------------------------------------------------------------
@@ -267,7 +322,7 @@ def test_a_backward_that_needs_an_overwritten_array_teaches() -> None:
     x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
     kept, not_kept = (x * w).sum(), (x + w).sum()
     x._data[...] = 7.0
-    x._node.written = next_seq()
+    mark_written(x._node)
     with pytest.raises(GradientError, match=r"'multiply' needs an array of shape \(2,\).*overwritten"):
         kept.backward()
     not_kept.backward()
@@ -280,9 +335,40 @@ def test_a_backward_that_needs_a_view_of_an_overwritten_array_teaches() -> None:
     x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
     y = (x.reshape(2, 1) * w.reshape(2, 1)).sum()
     x._data[...] = 7.0
-    x._node.written = next_seq()
+    mark_written(x._node)
     with pytest.raises(GradientError, match="overwritten"):
         y.backward()
+
+
+def this_line() -> int:
+    return sys._getframe(1).f_lineno
+
+
+def test_the_error_of_an_overwritten_array_names_the_lines() -> None:
+    """That of the write always, that of the operation where lines are recorded."""
+    w = leaf(1.0, 2.0)
+    optimizer = fw.optim.SGD([w], lr=0.1)
+    loss, operation = (w * w).sum(), this_line()
+    w.grad = [1.0, 1.0]
+    optimizer.step()
+    write = this_line() - 1
+    here = re.escape(__file__)
+    with pytest.raises(
+        GradientError, match=rf"overwritten in place at {here}:{write} .*with fw\.record_lines"
+    ) as error:
+        loss.backward()
+    assert f"{__file__}:{operation}" not in str(error.value)
+    with fw.record_lines():
+        loss, operation = (w.reshape(1, 2) * w.reshape(1, 2)).sum(), this_line()
+        other = (w * 2.0).sum()
+    optimizer.step()
+    with pytest.raises(GradientError, match=rf"'multiply' \({here}:{operation}\) needs .* at {here}:\d+ ") as error:
+        loss.backward()
+    assert "record_lines" not in str(error.value)
+    other.backward()
+    with pytest.raises(GradientError, match=rf"'\w+' \({here}:{operation + 1}\) a second time"):
+        other.backward()
+    assert not hasattr((w * w)._node, "line")
 
 
 def test_data_can_be_replaced() -> None:
@@ -366,7 +452,6 @@ def test_a_tensor_from_outside_cannot_be_written_into_by_index() -> None:
     assert fw.grad(lambda x: (f(x) * 3).sum())(x).tolist() == [3.0, 0.0, 0.0]
 
 
-@pytest.mark.xfail(reason="fill_ and copy_ inside a transform keep the tangent")
 @pytest.mark.parametrize("write", [lambda t: t.zero_(), lambda t: t.fill_(2.0), lambda t: t.copy_(2.0)])
 def test_filling_inside_transforms(write: Any) -> None:
     x = fw.tensor([1.0, 2.0], dtype="float64")

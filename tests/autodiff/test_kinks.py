@@ -7,55 +7,109 @@ from typing import Any
 
 import numpy as np
 import pytest
+from generated_references import Namespace
+from kink_table import KINKS, Kink, parse
 
 import framework as fw
 import framework.numpy as fnp
 from framework.autodiff import ops, vmap
 
-# function of one number, where, the derivative that is chosen
-KINKS: dict[str, tuple[Any, float, float]] = {
-    "abs": (fnp.abs, 0.0, 0.0),
-    "relu": (fnp.relu, 0.0, 0.0),
-    "sign": (fnp.sign, 0.0, 0.0),
-    "floor": (fnp.floor, 1.0, 0.0),
-    "ceil": (fnp.ceil, 1.0, 0.0),
-    "round": (fnp.round, 0.5, 0.0),
-    "trunc": (fnp.trunc, 1.0, 0.0),
-    "sqrt at 0": (fnp.sqrt, 0.0, 0.0),
-    "maximum at a tie": (lambda x: fnp.maximum(x, 1.0), 1.0, 0.5),
-    "maximum at a tie, on the right": (lambda x: fnp.maximum(1.0, x), 1.0, 0.5),
-    "minimum at a tie": (lambda x: fnp.minimum(x, 1.0), 1.0, 0.5),
-    "maximum with itself": (lambda x: fnp.maximum(x, x), 1.0, 1.0),
-    "clip at its lower end": (lambda x: fnp.clip(x, 1.0, 2.0), 1.0, 1.0),
-    "clip at its upper end": (lambda x: fnp.clip(x, 1.0, 2.0), 2.0, 1.0),
-    "clip outside": (lambda x: fnp.clip(x, 1.0, 2.0), 3.0, 0.0),
-    "max at a tie": (lambda x: fnp.max(fnp.stack([x, 1.0])), 1.0, 0.5),
-    "min at a tie of three": (lambda x: fnp.min(fnp.stack([x, 1.0, 1.0])), 1.0, 1 / 3),
-    "hypot at the origin": (lambda x: fnp.hypot(x, 0.0 * x), 0.0, 0.0),
-    "std of equals": (lambda x: fnp.std(fnp.stack([x, x])), 1.0, 0.0),
-    "power 0 at 0": (lambda x: x**0, 0.0, 0.0),
-    "power 1 at 0": (lambda x: x**1, 0.0, 1.0),
-    "power 2 at 0": (lambda x: x**2, 0.0, 0.0),
-    "exponent at base 0": (lambda x: fnp.pow(fnp.asarray(0.0, dtype="float64"), x), 2.0, 0.0),
-    "exponent at number 0": (lambda x: 0.0**x, 2.0, 0.0),
-    "exponent 0 at base 0": (lambda x: fnp.pow(x, fnp.zeros_like(x)), 0.0, 0.0),
-    "product with a zero": (lambda x: fnp.prod(fnp.stack([x, 3.0, 2.0])), 0.0, 6.0),
-    "product with two zeros": (lambda x: fnp.prod(fnp.stack([x, 0.0, 2.0])), 0.0, 0.0),
-    "where the condition flips": (lambda x: fnp.where(x > 0, x * 2, x * 3), 0.0, 3.0),
-    "logaddexp at minus infinity": (lambda x: fnp.logaddexp(x, -math.inf), 1.0, 1.0),
-    "logsumexp beside minus infinity": (lambda x: fnp.logsumexp(fnp.stack([x, -math.inf])), 1.0, 1.0),
-}
+NAMES = Namespace(fnp, {"nn": fw.nn.functional}, ops)
 
 
-@pytest.mark.parametrize("name", KINKS)
-def test_the_choice_is_the_same_in_every_mode(name: str, backend: str) -> None:
-    f, at, want = KINKS[name]
-    x = fw.tensor(at, dtype="float64", backend=backend)
-    assert fw.grad(f)(x).item() == pytest.approx(want, abs=1e-15)
-    assert fw.jvp(f, (x,), (ops.ones_like(x),))[1].item() == pytest.approx(want, abs=1e-15)
-    assert vmap(fw.grad(f))(ops.stack([x, x])).tolist() == pytest.approx([want, want], abs=1e-15)
+def identifier(kink: Kink) -> str:
+    return f"{kink.expression} at {kink.at:g}"
+
+
+FINITE = [kink for kink in KINKS if math.isfinite(kink.element)]
+
+
+@pytest.mark.parametrize("kink", FINITE, ids=identifier)
+def test_the_page_says_what_every_mode_chooses(kink: Kink, backend: str) -> None:
+    f = kink.function(NAMES)
+    with fw.use_backend(backend):
+        x = fw.tensor(kink.at, dtype="float64")
+        one = ops.ones_like(x)
+        value = f(x).detach()
+        assert value.shape == ()
+        got = {"grad": fw.grad(f)(x), "jvp": fw.jvp(f, (x,), (one,))[1]}
+        if "unique" not in kink.expression:  # its shape depends on values
+            pairs = ops.stack([x, x])
+            got["vmap of grad"] = vmap(fw.grad(f))(pairs)[1]
+            got["grad of vmap"] = fw.grad(lambda x: vmap(f)(x)[0])(pairs)[0]
+            got["vmap of jvp"] = vmap(lambda x: fw.jvp(f, (x,), (ops.ones_like(x),))[1])(pairs)[0]
+    for mode, g in got.items():
+        assert g.item() == pytest.approx(kink.element, rel=1e-9, abs=1e-15), mode
+
+
+@pytest.mark.parametrize("kink", [kink for kink in KINKS if kink not in FINITE], ids=identifier)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_infinite_derivatives_are_so_in_both_modes(kink: Kink, backend: str) -> None:
+    x = fw.tensor(kink.at, dtype="float64", backend=backend)
+    f = kink.function(NAMES)
+    assert fw.grad(f)(x).item() == fw.jvp(f, (x,), (ops.ones_like(x),))[1].item() == kink.element
+
+
+@pytest.mark.parametrize("kink", FINITE, ids=identifier)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+def test_second_derivatives_agree_as_well(kink: Kink) -> None:
+    """The derivative that was chosen is differentiated by the same rules in every mix of modes."""
+    f = kink.function(NAMES)
+    x = fw.tensor(kink.at, dtype="float64")
+    one = ops.ones_like(x)
     over = fw.grad(lambda x: fw.jvp(f, (x,), (ops.ones_like(x),))[1])(x).item()
-    assert over == pytest.approx(fw.jvp(fw.grad(f), (x,), (ops.ones_like(x),))[1].item(), nan_ok=True)
+    assert over == pytest.approx(fw.jvp(fw.grad(f), (x,), (one,))[1].item(), nan_ok=True)
+    assert over == pytest.approx(fw.grad(fw.grad(f))(x).item(), nan_ok=True)
+
+
+def test_the_element_lies_between_the_slopes_of_both_sides() -> None:
+    """A conservative field of a function of one number holds nothing outside of them."""
+    for kink in [kink for kink in FINITE if math.isfinite(kink.at) and "sqrt" not in kink.names]:
+        f = kink.function(NAMES)
+        try:
+            with np.errstate(all="ignore"):
+                at, left, right = (f(fw.tensor(kink.at + h, dtype="float64")).item() for h in (0, -1e-7, 1e-7))
+        except fw.errors.DataError:  # the end of its domain
+            continue
+        slopes = [(at - left) / 1e-7, (right - at) / 1e-7]
+        if all(abs(s) < 1e3 for s in slopes):  # a step has no slope
+            assert min(slopes) - 1e-5 <= kink.element <= max(slopes) + 1e-5, kink
+
+
+POINTS = (0.0, 0.5, 1.0, -1.0, 2.0)
+WITHOUT = {"empty_like", "nn.dropout"}
+"""Functions whose values mean nothing, or are random."""
+
+
+def kinked(f: Any, at: float) -> bool:
+    """Whether the slopes of both sides differ."""
+    at_it, left, right = (f(fw.tensor(at + h, dtype="float64")).item() for h in (0, -1e-6, 1e-6))
+    return not abs((right - at_it) - (at_it - left)) < 1e-3 * 1e-6
+
+
+def test_every_kink_of_a_function_of_one_number_is_on_the_page() -> None:
+    """Found by trying them all at a few points."""
+    listed = {name for kink in KINKS for name in kink.names}
+    missing = set()
+    for name, fn in [*vars(fnp).items(), *((f"nn.{n}", f) for n, f in vars(fw.nn.functional).items())]:
+        if not callable(fn) or isinstance(fn, type) or name.startswith("_") or name in WITHOUT:
+            continue
+        for at in POINTS:
+            try:
+                with np.errstate(all="ignore"):
+                    y = fn(fw.tensor(at, dtype="float64"))
+                    if y.dtype.kind == "float" and y.shape == () and kinked(fn, at):
+                        missing |= {name} - listed
+            except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError):
+                break  # not a function of one number
+    aliases = {name for name in missing if any(getattr(fnp, name, 0) is getattr(fnp, n, 1) for n in listed)}
+    assert not missing - aliases, f"add to docs/kinks.md: {sorted(missing - aliases)}"
+
+
+def test_a_line_that_is_none_fails() -> None:
+    with pytest.raises(AssertionError, match="not a line"):
+        parse("| `abs(x)` | x = 0 | 0 | 0 | 0 |")
+    assert len(KINKS) > 80
 
 
 @pytest.mark.parametrize(

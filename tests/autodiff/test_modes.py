@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import inspect
+import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -132,7 +135,6 @@ def test_methods() -> None:
     assert recorded()
 
 
-@pytest.mark.xfail(reason="a generator's body runs after the decorated call")
 def test_generators() -> None:
     @fw.no_grad()
     def generate() -> Iterator[bool]:
@@ -145,14 +147,222 @@ def test_generators() -> None:
     assert seen == [(False, True), (False, True)]
 
 
-@pytest.mark.xfail(reason="a coroutine's body runs after the decorated call")
+def test_generators_take_and_return_values() -> None:
+    @fw.no_grad
+    def averages() -> Generator[float | None, float, str]:
+        total, n, mean = 0.0, 0, None
+        while True:
+            try:
+                value = yield mean
+            except KeyError:
+                return f"stopped after {n}, {recorded()}"
+            assert not recorded()
+            total, n = total + value, n + 1
+            mean = total / n
+
+    body = averages()
+    assert inspect.isgeneratorfunction(averages)
+    assert [next(body), body.send(1.0), body.send(3.0)] == [None, 1.0, 2.0]
+    assert recorded()
+    with pytest.raises(StopIteration, match="stopped after 2, False"):
+        body.throw(KeyError)
+    assert recorded()
+
+
+def test_a_generator_that_is_closed_or_dropped_cleans_up_in_its_mode() -> None:
+    seen = []
+
+    @fw.no_grad()
+    def generate() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            seen.append(recorded())
+
+    body = generate()
+    next(body)
+    body.close()
+    for _ in generate():
+        break
+    gc.collect()
+    assert seen == [False, False]
+    assert recorded()
+
+
+def test_generators_nest() -> None:
+    @fw.enable_grad()
+    def inner() -> Iterator[bool]:
+        yield recorded()
+        yield recorded()
+
+    @fw.no_grad()
+    def outer() -> Iterator[bool]:
+        for flag in inner():
+            yield flag
+            yield recorded()
+        yield from inner()
+
+    assert list(outer()) == [True, False, True, False, True, True]
+    with fw.no_grad():
+        assert list(inner()) == [True, True]
+    assert recorded()
+
+
+def test_a_generator_may_go_on_in_another_thread() -> None:
+    @fw.no_grad()
+    def generate() -> Iterator[bool]:
+        with fw.enable_grad():
+            yield recorded()
+        yield recorded()
+
+    body = generate()
+    seen = [next(body)]
+    thread = threading.Thread(target=lambda: seen.append(next(body)))
+    thread.start()
+    thread.join(10)
+    assert seen == [True, False]
+    assert recorded()
+
+
 def test_coroutines() -> None:
     @fw.no_grad()
-    async def answer() -> bool:
+    async def answer(value: int) -> tuple[bool, int]:
         await asyncio.sleep(0)
-        return recorded()
+        return recorded(), value
 
-    assert asyncio.run(answer()) is False
+    async def both() -> list[Any]:
+        inside = asyncio.create_task(answer(1))
+        seen = []
+        while not inside.done():
+            await asyncio.sleep(0)
+            seen.append(recorded())
+        assert recorded()
+        return [all(seen), await inside, await answer(2), recorded()]
+
+    assert inspect.iscoroutinefunction(answer)
+    assert asyncio.run(both()) == [True, (False, 1), (False, 2), True]
+
+
+def test_a_coroutine_that_raises_or_is_cancelled() -> None:
+    seen = []
+
+    @fw.no_grad()
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            seen.append(recorded())
+
+    @fw.no_grad()
+    async def broken() -> None:
+        await asyncio.sleep(0)
+        raise KeyError
+
+    async def run() -> None:
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(KeyError):
+            await broken()
+        assert recorded()
+
+    asyncio.run(run())
+    assert seen == [False]
+
+
+def test_async_generators() -> None:
+    @fw.no_grad()
+    async def generate() -> AsyncGenerator[tuple[bool, Any], int]:
+        got = None
+        try:
+            for _ in range(3):
+                await asyncio.sleep(0)
+                got = yield recorded(), got
+        except KeyError:
+            yield recorded(), "raised"
+        finally:
+            closed.append(recorded())
+
+    closed: list[bool] = []
+
+    async def run() -> list[Any]:
+        seen = [item async for item in generate()]
+        body = generate()
+        seen += [await body.asend(None), await body.asend(7), await body.athrow(KeyError), recorded()]  # type: ignore[arg-type]
+        await body.aclose()
+        return seen
+
+    assert inspect.isasyncgenfunction(generate)
+    want = [(False, None)] * 4 + [(False, 7), (False, "raised"), True]
+    assert asyncio.run(run()) == want
+    assert closed == [False, False]
+
+
+def test_what_cannot_be_decorated() -> None:
+    with pytest.raises(TypeError, match="decorates functions, got the class Model; decorate its methods"):
+        fw.no_grad()(Model)
+    with pytest.raises(TypeError, match="enable_grad decorates functions, got the class Model"):
+        fw.enable_grad(Model)
+    with pytest.raises(TypeError, match="got bool; `with no_grad\\(\\):` needs no argument"):
+        fw.no_grad(True)  # type: ignore[arg-type]
+
+
+def test_callables_of_other_kinds() -> None:
+    class Callable_:
+        def __call__(self) -> bool:
+            return recorded()
+
+    assert not fw.no_grad()(Callable_())()
+    assert not fw.no_grad()(functools.partial(recorded))()
+    assert not fw.no_grad()(lambda: recorded())()
+
+    def generate(n: int) -> Iterator[bool]:
+        for _ in range(n):
+            yield recorded()
+
+    assert list(fw.no_grad()(functools.partial(generate, 2))()) == [False, False]
+
+    class Outside:
+        @fw.no_grad()
+        @staticmethod
+        def static() -> bool:
+            return recorded()
+
+        @fw.no_grad()
+        @classmethod
+        def of_class(cls) -> bool:
+            return recorded()
+
+    assert (Outside.static(), Outside.of_class(), Outside().of_class()) == (False, False, False)
+    pickled: Any = pickle.loads(pickle.dumps(decorated_at_module_level))
+    assert pickled() is False
+
+
+@fw.no_grad()
+def decorated_at_module_level() -> bool:
+    return recorded()
+
+
+def test_one_context_manager_in_many_threads() -> None:
+    mode = fw.no_grad()
+    gate = threading.Barrier(4)
+
+    def work(k: int) -> list[bool]:
+        seen = []
+        for _ in range(50):
+            gate.wait(10)
+            with mode:
+                seen.append(recorded())
+                with fw.enable_grad():
+                    seen.append(not recorded())
+            seen.append(not recorded())
+        return seen
+
+    with ThreadPoolExecutor(4) as pool:
+        assert not any(flag for seen in pool.map(work, range(4)) for flag in seen)
+    assert recorded()
 
 
 def test_a_mode_belongs_to_its_task() -> None:

@@ -59,8 +59,43 @@ def by_jvp_of_a_pullback(f: Scalar) -> Scalar:
     return lambda x: fw.jvp(fw.vjp(f, x)[1], (t(3.0),), (t(1.0),))[1][0]
 
 
+def by_tape(f: Scalar) -> Scalar:
+    def derivative(x: Any) -> Any:
+        x = ops.clone(x)  # apart from what the function closes over
+        with fw.GradientTape() as tape:
+            tape.watch(x)
+            y = f(x)
+        return tape.gradient(y, x)
+
+    return derivative
+
+
+def by_linearize(f: Scalar) -> Scalar:
+    return lambda x: fw.linearize(f, x)[1](ops.ones_like(x))
+
+
+def by_jacobian(f: Scalar) -> Scalar:
+    return lambda x: fw.jacobian(lambda x: ops.stack([f(x), f(x * 0.5)]), mode="auto")(x)[0]
+
+
+def by_elementwise_grad(f: Scalar) -> Scalar:
+    return lambda x: fw.elementwise_grad(lambda xs: ops.stack([f(xs[0]), f(xs[1])]))(ops.stack([x, x * 0.5]))[0]
+
+
 BASIC = (by_grad, by_jvp, by_vmap_of_grad, by_grad_of_vmap)
-WAYS = (*BASIC, by_vjp, by_vmap_of_jvp, by_jvp_of_vmap, by_vmap_of_a_pullback, by_jvp_of_a_pullback)
+SINGLE = (by_grad, by_jvp, by_vjp, by_tape, by_linearize)
+WAYS = (
+    *BASIC,
+    by_vjp,
+    by_tape,
+    by_linearize,
+    by_jacobian,
+    by_elementwise_grad,
+    by_vmap_of_jvp,
+    by_jvp_of_vmap,
+    by_vmap_of_a_pullback,
+    by_jvp_of_a_pullback,
+)
 
 
 def wave(x: Any) -> Any:
@@ -80,7 +115,7 @@ def test_one_and_two_derivatives(ways: Any) -> None:
     check_derivatives(ways)
 
 
-@pytest.mark.parametrize("ways", list(product(BASIC, repeat=3)), ids=names)
+@pytest.mark.parametrize("ways", sorted({*product(BASIC, repeat=3), *product(SINGLE, repeat=3)}, key=names), ids=names)
 def test_three_derivatives(ways: Any) -> None:
     check_derivatives(ways)
 
@@ -167,12 +202,33 @@ def test_an_inner_derivative_carries_the_outer_variable(outer: Any, inner: Any) 
     assert outer(around)(t(3.0)).item() == pytest.approx(18.0)
 
 
-@pytest.mark.parametrize("ways", list(product(BASIC, repeat=3)), ids=names)
+@pytest.mark.parametrize("ways", sorted({*product(BASIC, repeat=3), *product(SINGLE, repeat=3)}, key=names), ids=names)
 def test_three_variables_stay_apart(ways: Any) -> None:
     """d/dx [x · d/dy (y · d/dz (x·y·z))] at y = 2: the innermost is xy, then d/dy xy² = 4x, then d/dx 4x² = 8x."""
     a, b, c = ways
     got = a(lambda x: x * b(lambda y: y * c(lambda z: x * y * z)(t(7.0)))(t(2.0)))(t(3.0))
     assert got.item() == pytest.approx(24.0)
+
+
+@pytest.mark.parametrize("ways", list(product(SINGLE, repeat=2)), ids=names)
+def test_backward_keeps_variables_apart_too(ways: Any) -> None:
+    """The outermost derivatives by backward, of a graph that `create_graph` makes."""
+    b, c = ways
+    x = t(1.0).requires_grad_()
+    (x * b(lambda y: x + y)(t(1.0))).backward()
+    assert x.grad.item() == 1.0
+    x = t(1.0).requires_grad_()
+    (x * b(lambda y: x + y)(x)).backward()
+    assert x.grad.item() == 1.0
+    x = t(3.0).requires_grad_()
+    (x * b(lambda y: y * c(lambda z: x * y * z)(t(7.0)))(t(2.0))).backward()
+    assert x.grad.item() == pytest.approx(24.0)
+    x = t(3.0).requires_grad_()
+    (x * b(lambda y: x * y * c(lambda z: x * y * z)(x))(x)).backward(create_graph=True)  # x · 2x³
+    first = x.grad
+    x.grad = None
+    (first * b(lambda y: x * y)(x)).backward()  # 8x³ · x
+    assert (first.item(), x.grad.item()) == (pytest.approx(8 * 27.0), pytest.approx(32 * 27.0))
 
 
 def test_a_gradient_of_the_same_tensor_twice() -> None:
@@ -333,3 +389,47 @@ def test_grad_inside_no_grad_inside_grad() -> None:
     x = t(2.0).requires_grad_()
     f(x).backward()
     assert x.grad.item() == 12.0
+
+
+# -- hooks ---------------------------------------------------------------------------------------------------
+
+
+def hooked(x: Any) -> Any:
+    """x³, whose gradient is 21x² by a hook on x²."""
+    h = x * x
+    h.register_hook(lambda g: g * 10)
+    return h * x
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: w.__name__[3:])
+def test_a_hook_is_part_of_its_gradient_alone(way: Any) -> None:
+    """A derivative of the gradient is that of 21x²: the hook does not run again there."""
+    assert fw.grad(hooked)(t(2.0)).item() == 84.0
+    assert way(fw.grad(hooked))(t(2.0)).item() == pytest.approx(84.0)
+    assert way(way(fw.grad(hooked)))(t(2.0)).item() == pytest.approx(42.0)
+    x = t(2.0).requires_grad_()
+    way(fw.grad(hooked))(x).backward()
+    assert x.grad.item() == pytest.approx(42.0)
+
+
+def test_a_hook_from_outside_runs_in_backward_only() -> None:
+    x = t(2.0).requires_grad_()
+    seen = []
+    x.register_hook(lambda g: seen.append(g.item()))
+    z = fw.grad(lambda y: y**3 * x)(x)  # 3x³
+    assert seen == []
+    z.backward()
+    assert (seen, x.grad.item()) == ([36.0], 36.0)
+
+
+def test_a_pullback_runs_its_hooks_each_time() -> None:
+    seen = []
+
+    def f(x: Any) -> Any:
+        h = x * 2
+        h.register_hook(lambda g: seen.append(g.item()))
+        return h * 3
+
+    _, pull = fw.vjp(f, t(1.0))
+    assert [pull(1.0)[0].item(), pull(2.0)[0].item()] == [6.0, 12.0]
+    assert seen == [3.0, 6.0]

@@ -7,6 +7,10 @@ from itertools import product
 from typing import Any
 
 import indexing_table  # noqa: F401 - adds its rows
+import layer_table  # noqa: F401 - adds its rows
+import linear_table  # noqa: F401 - adds its rows
+import manipulation_table  # noqa: F401 - adds its rows
+import namespace_table  # noqa: F401 - adds its rows
 import numpy as np
 import pytest
 from primitive_table import CASES, EXEMPT, Case
@@ -97,7 +101,8 @@ class Recorder(Level):
 
     def apply(self, p: Any, inputs: Any, params: Any) -> Tensor:
         self.seen.add(p.name)
-        return LeveledTensor(p.apply(*map(self.lower, inputs), **params), self)
+        out = p.apply(*map(self.lower, inputs), **params)
+        return LeveledTensor(out, self) if p.outputs == 1 else tuple([LeveledTensor(o, self) for o in out])
 
 
 @by_name(CASES)

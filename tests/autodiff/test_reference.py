@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from generated import ROWS
+from generated_cases import cases, ids, made
+from generated_checks import check_against_jax
+from generated_references import Namespace, jax_namespace
+from kink_table import KINKS, Kink, jax_names, torch_names
 from programs import Program, generate
 
 import framework as fw
@@ -17,6 +22,7 @@ from framework.autodiff import vmap
 pytestmark = pytest.mark.reference
 
 FULL = os.environ.get("FW_TEST_CASES") == "full"
+GENERATED = cases(count=12 if FULL else 1, keep=lambda name: not ROWS[name].no_jax)
 JAX_SEEDS = range(700 if FULL else 40)
 TORCH_SEEDS = range(5000, 7000 if FULL else 5050)
 
@@ -61,6 +67,25 @@ def compare(program: Program, got: dict[str, Any], want: dict[str, Any]) -> None
             assert g.shape == w.shape, f"{name} of input {i}\n{program}"
             scale = max(1.0, float(np.max(np.abs(w), initial=0.0)))
             np.testing.assert_allclose(g, w, rtol=1e-9, atol=1e-10 * scale, err_msg=f"{name} of input {i}\n{program}")
+
+
+@pytest.fixture(scope="module")
+def jit(jax: Any) -> Iterator[Any]:
+    """`jax.jit` with little optimisation: each case is compiled, and runs once."""
+    options = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=options)(1.0)
+    except Exception:  # other versions have other options
+        options = {}
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield lambda fn: jax.jit(fn, compiler_options=options or None)
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize(("name", "seed"), GENERATED, ids=ids(GENERATED))
+def test_every_function_against_jax(name: str, seed: int, jax: Any, jit: Any) -> None:
+    with made(name, seed) as case:
+        check_against_jax(case, jax, jit, jax_namespace())
 
 
 @pytest.mark.parametrize("seed", JAX_SEEDS)
@@ -130,27 +155,19 @@ def test_backward_as_in_torch(torch: Any) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
-KINKS = {
-    "sign": ("sign", [0.0]),
-    "maximum": ("maximum", [1.0, 1.0]),
-    "minimum": ("minimum", [1.0, 1.0]),
-    "max": ("max", [[2.0, 2.0, 1.0]]),
-    "min": ("min", [[1.0, 2.0, 1.0]]),
-}
+@pytest.mark.parametrize("kink", [k for k in KINKS if k.jax is not None], ids=lambda k: f"{k.expression} at {k.at:g}")
+def test_what_the_page_of_kinks_says_of_jax(kink: Kink, jax: Any) -> None:
+    names = Namespace(jax.numpy, jax_names(jax))
+    assert float(jax.grad(kink.function(names))(np.float64(kink.at))) == pytest.approx(kink.jax, nan_ok=True)
 
 
-@pytest.mark.parametrize("name", KINKS)
-def test_kinks_as_in_jax(name: str, jax: Any) -> None:
-    function, inputs = KINKS[name]
-    xs = [np.asarray(x) for x in inputs]
-    _, pull = fw.vjp(getattr(fnp, function), *map(fw.tensor, xs))
-    _, theirs = jax.vjp(getattr(jax.numpy, function), *xs)
-    for g, w in zip(pull(1.0), theirs(np.float64(1.0))):
-        np.testing.assert_allclose(g.numpy(), w)
-
-
-def test_relu_at_zero_as_in_jax(jax: Any) -> None:
-    assert fw.grad(fnp.relu)(fw.tensor(0.0)).item() == float(jax.grad(jax.nn.relu)(0.0)) == 0.0
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+@pytest.mark.parametrize("kink", [k for k in KINKS if k.torch is not None], ids=lambda k: f"{k.expression} at {k.at:g}")
+def test_what_the_page_of_kinks_says_of_torch(kink: Kink, torch: Any) -> None:
+    xp = pytest.importorskip("array_api_compat.torch")
+    x = torch.tensor(kink.at, dtype=torch.float64, requires_grad=True)
+    kink.function(Namespace(xp, torch_names(torch), torch))(x).backward()
+    assert float(x.grad) == pytest.approx(kink.torch, nan_ok=True)
 
 
 def test_promotion_as_in_jax_for_floats_beside_integers(jax: Any) -> None:

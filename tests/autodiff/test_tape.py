@@ -323,7 +323,6 @@ def test_grad_is_none_until_backward_and_can_be_set() -> None:
         fw.tensor(1.0).grad = 2.0
 
 
-@pytest.mark.xfail(reason=".grad gives a new Tensor each time")
 @pytest.mark.parametrize(
     "write", [lambda g: g.zero_(), lambda g: g.fill_(0.0), lambda g: g.copy_(0.0), lambda g: g.__setitem__(..., 0.0)]
 )

@@ -269,78 +269,6 @@ def test_backward_inside_a_transform_teaches() -> None:
             call()
 
 
-# -- vmap --------------------------------------------------------------------------------------------------
-
-
-def test_vmap_axes() -> None:
-    x, y = np.arange(24.0).reshape(2, 3, 4), np.arange(4.0)
-    for in_axes, want in (
-        ((0, None), np.stack([a @ y for a in x])),
-        ((1, None), np.stack([x[:, i] @ y for i in range(3)])),
-        ((-1, 0), np.stack([x[..., i] * y[i] for i in range(4)])),
-        ([None, 0], np.stack([x * v for v in y])),
-    ):
-        got = vmap(lambda a, b: a @ b if b.ndim else a * b, in_axes)(t(0.0) + x, t(0.0) + y)
-        np.testing.assert_allclose(got.numpy(), want)
-    for out_axes in (0, 1, -1):
-        got = vmap(lambda a: a * 2, 1, out_axes)(fw.tensor(x))
-        np.testing.assert_allclose(got.numpy(), np.moveaxis(x * 2, 1, out_axes))
-
-
-def test_vmap_sees_samples() -> None:
-    def f(x: Any) -> Any:
-        assert (x.shape, x.ndim, x.size, len(x), x.dtype) == ((3,), 1, 3, 3, "float64")
-        assert x.detach().shape == (3,)
-        assert ops.zeros_like(x).shape == (3,)
-        return x.sum() + x.reshape(3, 1).shape[0] + sum(x)
-
-    np.testing.assert_allclose(vmap(f)(fw.tensor(np.ones((5, 3)))).numpy(), np.full(5, 9.0))
-
-
-def test_vmap_of_trees() -> None:
-    got = vmap(lambda d, c: {"out": [d["x"] * c], "c": c}, (0, None))({"x": t(1.0, 2.0)}, t(3.0))
-    assert (got["out"][0].tolist(), got["c"].tolist()) == ([3.0, 6.0], [3.0, 3.0])
-
-
-def test_vmap_nests() -> None:
-    x, y = np.arange(3.0), np.arange(4.0)
-    outer = vmap(lambda a: vmap(lambda b: a * b + a)(fw.tensor(y)))(fw.tensor(x))
-    np.testing.assert_allclose(outer.numpy(), np.outer(x, y) + x[:, None])
-    deep = vmap(vmap(lambda a, b: (a * b).sum(), (0, None)), (None, 0))(
-        fw.tensor(np.ones((2, 3))), fw.tensor(np.ones((5, 3)))
-    )
-    assert deep.shape == (5, 2)
-
-
-def test_vmap_of_no_samples() -> None:
-    assert vmap(lambda x: x.sum() * 2)(fw.tensor(np.zeros((0, 3)))).shape == (0,)
-    assert vmap(fw.grad(lambda x: (x * x).sum()))(fw.tensor(np.zeros((0, 3)))).shape == (0, 3)
-
-
-def test_vmap_refusals() -> None:
-    for call, message in (
-        (lambda: vmap(lambda a, b: a)(t(1.0, 2.0), t(1.0, 2.0, 3.0)), r"one batch size.*\[2, 3\]"),
-        (lambda: vmap(lambda a: a, None)(t(1.0, 2.0)), "got none"),
-        (lambda: vmap(lambda a: a, (0, 0))(t(1.0, 2.0)), "in_axes of 2 arguments was called with 1"),
-        (lambda: vmap(lambda a: a)(t(1.0)), "axis 0 of an array with 0 axes"),
-        (lambda: vmap(lambda a: a, 1)(t(1.0, 2.0)), "axis 1 of an array with 1 axes"),
-    ):
-        with pytest.raises(ShapeError, match=message):
-            call()
-    for read in (float, bool, lambda x: x.tolist(), lambda x: "abc"[x.long()]):
-        with pytest.raises(GradientError, match=r"read inside vmap.*where\(\)"):
-            vmap(read)(t(1.0, 2.0))
-    with pytest.raises(GradientError, match=r"differs by sample; use where\(\)"):
-        vmap(lambda x: x[x > 1].sum())(fw.tensor(np.ones((2, 3))))
-
-
-def test_vmap_makes_no_loop() -> None:
-    """The function runs once, whatever the size of the batch."""
-    calls = []
-    vmap(lambda x: calls.append(1) or x * 2)(fw.tensor(np.ones(1000)))
-    assert len(calls) == 1
-
-
 def test_stop_gradient_in_every_mode() -> None:
     def f(x: Any) -> Any:
         return ops.stop_gradient(x) * x
@@ -354,3 +282,81 @@ def test_stop_gradient_in_every_mode() -> None:
     assert fw.jvp(vmap(f), (t(3.0, 4.0),), (t(1.0, 1.0),))[1].tolist() == [3.0, 4.0]
     assert fw.grad(lambda x: x.detach() * x)(x).item() == 3.0
     assert vmap(lambda x: fw.jvp(lambda x: x.detach() * x, (x,), (x,))[1])(t(3.0, 4.0)).tolist() == [9.0, 16.0]
+
+
+# -- long chains -------------------------------------------------------------------------------------------
+
+LENGTH = 1_000_000
+
+
+def chain(x: Any) -> Any:
+    for _ in range(LENGTH):
+        x = x + 1.0
+    return x
+
+
+def through_a_tape(x: Any) -> Any:
+    with fw.GradientTape() as tape:
+        tape.watch(x)
+        y = chain(x)
+    return tape.gradient(y, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda x: fw.grad(chain)(x),
+        lambda x: fw.vjp(chain, x)[1](1.0)[0],
+        lambda x: fw.jvp(chain, (x,), (t(1.0),))[1],
+        through_a_tape,
+    ],
+    ids=["grad", "vjp", "jvp", "tape"],
+)
+def test_a_million_operations_do_not_recurse(derivative: Any) -> None:
+    assert derivative(t(1.0)).item() == 1.0
+
+
+def test_backward_of_no_input_teaches() -> None:
+    x = t(2.0).requires_grad_()
+    with pytest.raises(GradientError, match=r"inputs=…\) names no Tensor"):
+        (x * x).backward(inputs=[])
+
+
+def test_a_gradient_of_a_transform_is_not_given_to_backward() -> None:
+    x = t(2.0).requires_grad_()
+    with pytest.raises(GradientError, match=r"belongs to a transform; use fw\.vjp"):
+        vmap(lambda g: (x * x).backward(g))(t(1.0, 2.0))
+
+
+def test_structures_are_matched_by_key() -> None:
+    """A dict of tangents or cotangents may be in any order, and must have the same keys."""
+    x = {"a": t(2.0), "b": t(3.0)}
+    assert fw.jvp(lambda d: d["a"] ** 2 * d["b"], (x,), ({"b": t(0.0), "a": t(1.0)},))[1].item() == 12.0
+    pull = fw.vjp(lambda d: {"p": d["a"] * 2, "q": d["b"] * 3}, x)[1]
+    (g,) = pull({"q": t(1.0), "p": t(10.0)})
+    assert (g["a"].item(), g["b"].item()) == (20.0, 3.0)
+    for call, message in (
+        (lambda: fw.jvp(lambda d: d["a"], (x,), ({"a": t(1.0), "c": t(1.0)},)), r"tangents\[0\] is to be a dict with keys \['a', 'b'\], got \['a', 'c'\]"),
+        (lambda: fw.jvp(lambda d: d["a"], (x,), ([t(1.0), t(1.0)],)), r"keys \['a', 'b'\], got list"),
+        (lambda: fw.jvp(lambda d: d, ([t(1.0)], t(1.0)), (t(1.0), [t(1.0)])), r"tangents\[0\] is to have 1 parts, got Tensor"),
+        (lambda: pull({"p": [t(1.0)], "q": t(1.0)}), r"cotangent\['p'\] is to be one array, got list"),
+        (lambda: pull([t(1.0), t(1.0)]), "the cotangent is to be a dict"),
+    ):  # fmt: skip
+        with pytest.raises(ShapeError, match=message):
+            call()  # type: ignore[no-untyped-call]
+
+
+def test_aux_of_vjp_and_jvp() -> None:
+    def f(x: Any) -> Any:
+        return x * x, {"twice": x * 2, "name": "aux"}
+
+    x = t(3.0)
+    y, pull, aux = fw.vjp(f, x, has_aux=True)
+    assert (y.item(), pull(1.0)[0].item(), aux["twice"].item(), aux["name"]) == (9.0, 6.0, 6.0, "aux")
+    y, dy, aux = fw.jvp(f, (x,), (t(1.0),), has_aux=True)
+    assert (y.item(), dy.item(), aux["twice"].item(), aux["name"]) == (9.0, 6.0, 6.0, "aux")
+    assert not aux["twice"].requires_grad
+    assert vmap(lambda x: fw.jvp(f, (x,), (x,), has_aux=True)[2]["twice"])(t(1.0, 2.0)).tolist() == [2.0, 4.0]
+    with pytest.raises(GradientError, match="returns a pair"):
+        fw.jvp(lambda x: x, (x,), (x,), has_aux=True)

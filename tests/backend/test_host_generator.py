@@ -68,6 +68,7 @@ def test_known_answers() -> None:
 
 def test_streams_differ_by_every_part_of_their_name() -> None:
     names = [(), (0,), (1,), ("0",), ("a",), ("b",), ("a", "b"), ("ab",), ("b", "a"), ("a", 0), (0, "a"), ("",), (0, 0)]
+    names += [(97,), (97, 98), ("a", 98), (97, "b"), (98,), (48,)]  # "a", "b" and "0" have these codes
     keys = {derive_key(seed, *name) for seed in (0, 1, -1, 2**63) for name in names}
     assert len(keys) == 4 * len(names)
     assert all(0 <= key <= MASK for key in keys)

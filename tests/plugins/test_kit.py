@@ -14,7 +14,7 @@ from fw_cpu import CpuBackend
 
 from framework.autodiff import PRIMITIVES
 from framework.backend import dtypes as dt
-from framework.backend import get
+from framework.backend import get, registry
 from framework.testing import BackendConformance
 from framework.testing.kit import matches
 from framework.testing.primitive_tests import PrimitiveTests
@@ -86,8 +86,72 @@ def test_a_sound_backend_of_thirty_lines_passes(tmp_path: Path) -> None:
     assert {"test_contract", "test_reverse_rule[linear]", "test_forward[matmul-float32]"} <= found["PASSED"]
 
 
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Makes a backend that takes the place of `cpu`, with other attributes."""
+
+    def make(attributes: dict) -> CpuBackend:
+        made = type("StandIn", (CpuBackend,), attributes)()
+        monkeypatch.setitem(registry._instances, "cpu", made)
+        return made
+
+    return make
+
+
 def _keeps_nothing(g):
     return np.multiply(g, 0, out=g).sum(axis=tuple(range(g.ndim - 1)))
+
+
+def _turned_svd(x, *, full_matrices):
+    """Vectors of the other sign, or other phase: as good as NumPy's."""
+    u, s, vh = np.linalg.svd(x, full_matrices=full_matrices)
+    unit = np.asarray(0.6 + 0.8j if x.dtype.kind == "c" else -1.0).astype(x.dtype)
+    return u * unit, s, vh / unit
+
+
+def _swapped_svd(x, *, full_matrices):
+    """The values in another order than the vectors."""
+    u, s, vh = np.linalg.svd(x, full_matrices=full_matrices)
+    return u, s, np.flip(vh, axis=-2)
+
+
+def _once(self, program):
+    """Recorded values, whatever the inputs."""
+    kept = []
+    return lambda *arrays: kept[0] if kept else kept.append(program.run(*arrays)) or kept[0]
+
+
+def _backwards(self, program):
+    """The right values in the wrong order."""
+    return lambda *arrays: program.run(*arrays)[::-1]
+
+
+def _into_one_buffer(self, program):
+    """The right values, which the next call overwrites."""
+    buffers = []
+
+    def run(*arrays):
+        outs = program.run(*arrays)
+        if not buffers:
+            buffers.extend(np.array(out) for out in outs)
+        for buffer, out in zip(buffers, outs):
+            buffer[...] = out
+        return tuple(buffers)
+
+    return run
+
+
+def _in_place(self, program):
+    """The right values, once: a constant is used as working memory."""
+
+    def run(*arrays):
+        outs = program.run(*arrays)
+        for constant in program.constants.values():
+            if constant.ndim:
+                constant[...] = 0
+        return outs
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -109,12 +173,41 @@ def _keeps_nothing(g):
         ({"owns": lambda self, array: True}, "test_owns", ()),
         ({"to_numpy": lambda self, array: np.asarray(array, dtype="f4")}, "test_numpy_round_trip", ("int8", (3, 4))),
         ({"check_device": lambda self, device: "cpu"}, "test_unknown_device", ()),
+        ({"kernels": {"svd": _swapped_svd}}, "test_forward", ("svd", "float64")),
+        ({"kernels": {"svd": _swapped_svd}}, "test_kernel_values", ("svd", "float32")),
+        ({"kernels": {"exp": lambda x: np.exp(x.real)}}, "test_forward", ("exp", "complex64")),
+        ({"capture": _backwards}, "test_capture_of_primitive", ("relu",)),
+        ({"capture": _once}, "test_capture_of_primitive", ("exp",)),
+        ({"capture": _once}, "test_capture_of_a_gradient", ()),
+        ({"capture": _into_one_buffer}, "test_capture_shares_nothing", ()),
+        ({"capture": _in_place}, "test_capture_shares_nothing", ()),
     ],
 )
-def test_an_unsound_backend_fails_where_it_is_unsound(attributes: dict, test: str, case: tuple) -> None:
-    unsound = type("Unsound", (CpuBackend,), {"kernels": {}, **attributes})()
+def test_an_unsound_backend_fails_where_it_is_unsound(stand_in, attributes: dict, test: str, case: tuple) -> None:
+    unsound = stand_in({"kernels": {}, **attributes})
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         getattr(type("Kit", (BackendConformance,), {"backend": "cpu"})(), test)(unsound, *case)
+
+
+def test_signs_of_singular_vectors_are_free(stand_in) -> None:
+    turned = stand_in({"kernels": {"svd": _turned_svd}})
+    kit = type("Kit", (BackendConformance,), {"backend": "cpu"})()
+    for dtype in ("float32", "float64", "complex64", "complex128"):
+        kit.test_forward(turned, "svd", dtype)
+    kit.test_kernel_values(turned, "svd", "float64")
+    kit.test_reverse_rule(turned, "svd")
+    kit.test_forward_rule(turned, "svd")
+    kit.test_batch_rule(turned, "svd")
+
+
+def test_a_backend_without_complex_numbers_is_held_to_real_ones_alone(tmp_path: Path) -> None:
+    real = (
+        "from framework.backend import dtypes as t; dtypes = tuple(d for d in t.DTYPES.values() if d.kind != 'complex'"
+    )
+    found = outcomes(tmp_path, real + " and d.name != 'bfloat16')", "", "-k", "fftn or abs or solve or svd")
+    assert not found["FAILED"]
+    assert {"test_reverse_rule[svd]", "test_forward[abs-float32]"} <= found["PASSED"]
+    assert not any("complex" in name for name in found["PASSED"])
 
 
 def test_a_deviation_with_a_reason_is_expected_to_fail(tmp_path: Path) -> None:
@@ -175,10 +268,41 @@ def test_a_wrong_reverse_rule_fails(monkeypatch, name: str, rule: str, wrong) ->
         PRIMITIVES_KIT.test_reverse_rule(get("cpu"), name)
 
 
+def test_a_rule_that_is_wrong_for_complex_numbers_only_fails(monkeypatch) -> None:
+    PRIMITIVES_KIT.test_reverse_rule(get("cpu"), "abs")
+    monkeypatch.setattr(PRIMITIVES["abs"], "vjp", lambda ns, g, needs, out, residual, x: (g * ns.sign(x),))
+    with pytest.raises(AssertionError, match="abs, sample 4, complex128, gradient"):
+        PRIMITIVES_KIT.test_reverse_rule(get("cpu"), "abs")
+
+
+def test_a_rule_that_forgets_one_of_several_outputs_fails(monkeypatch) -> None:
+    PRIMITIVES_KIT.test_reverse_rule(get("cpu"), "batch_norm")
+    right = PRIMITIVES["batch_norm"].vjp
+
+    def wrong(ns, g, *args, **params):
+        return right(ns, (*g[:2], None), *args, **params)
+
+    monkeypatch.setattr(PRIMITIVES["batch_norm"], "vjp", wrong)
+    with pytest.raises(AssertionError, match=r"batch_norm, sample 0, .*from outputs \(2,\)"):
+        PRIMITIVES_KIT.test_reverse_rule(get("cpu"), "batch_norm")
+
+
+def test_a_rule_that_needs_a_gradient_of_every_output_fails(monkeypatch) -> None:
+    PRIMITIVES_KIT.test_reverse_rule(get("cpu"), "split_at")
+    right = PRIMITIVES["split_at"].vjp
+
+    def wrong(ns, g, *args, **params):
+        return (None,) if any(part is None for part in g) else right(ns, g, *args, **params)
+
+    monkeypatch.setattr(PRIMITIVES["split_at"], "vjp", wrong)
+    with pytest.raises(AssertionError, match=r"split_at, sample 0, .*from outputs \(0,\)"):
+        PRIMITIVES_KIT.test_reverse_rule(get("cpu"), "split_at")
+
+
 def test_a_wrong_forward_mode_rule_fails(monkeypatch) -> None:
     PRIMITIVES_KIT.test_forward_rule(get("cpu"), "tanh")
     monkeypatch.setattr(PRIMITIVES["tanh"], "jvp", lambda ns, tangents, out, x: tangents[0])
-    with pytest.raises(AssertionError, match="tanh, sample 0, tangent along"):
+    with pytest.raises(AssertionError, match="tanh, sample 0, float64, tangent along"):
         PRIMITIVES_KIT.test_forward_rule(get("cpu"), "tanh")
 
 
@@ -186,7 +310,7 @@ def test_a_wrong_batching_rule_fails(monkeypatch) -> None:
     PRIMITIVES_KIT.test_batch_rule(get("cpu"), "softmax")
     wrong = lambda ops, n, is_batched, inputs, params, fn: fn(*inputs, axis=0)  # noqa: E731
     monkeypatch.setattr(PRIMITIVES["softmax"], "batch", wrong)
-    with pytest.raises(AssertionError, match="softmax, sample 0, batched inputs"):
+    with pytest.raises(AssertionError, match="softmax, sample 0, float64, batched inputs"):
         PRIMITIVES_KIT.test_batch_rule(get("cpu"), "softmax")
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from framework.autodiff import convert
 from framework.autodiff.convert import as_tensor
-from framework.autodiff.levels import LeveledTensor
 from framework.autodiff.modes import get_default_dtype, grad_enabled
 from framework.autodiff.namespace import PRIMITIVES, namespace_of, ops
 from framework.autodiff.primitive import primitive, public
@@ -15,13 +14,13 @@ from framework.autodiff.tape import Node
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
 from framework.backend import registry
+from framework.errors import GradientError, ShapeError
 
 
 def _make(name: str, *args: Any, dtype: Any, device: str | None, backend: Any, **kwargs: Any) -> Tensor:
     target = convert.resolve_backend(backend, device)
-    if isinstance(dtype, dt.DType | str):
-        dtype = target.native(dtype)
-    made = getattr(target.xp, name)(*args, dtype=dtype, **kwargs)
+    native = None if dtype is None else target.native(convert.named_dtype(dtype))
+    made = getattr(target.xp, name)(*args, dtype=native, **kwargs)
     where = convert.named_device(target, device)
     if where is not None and where != target.device_of(made):
         made = target.asarray(made, device=where)
@@ -29,7 +28,13 @@ def _make(name: str, *args: Any, dtype: Any, device: str | None, backend: Any, *
 
 
 def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    return (shape,) if isinstance(shape, int) else tuple([n.__index__() for n in shape])
+
+
+@public
+def empty(shape: int | Sequence[int], *, dtype: Any = None, device: str | None = None, backend: Any = None) -> Tensor:
+    """An array whose values are whatever was there, of the default dtype or of `dtype`."""
+    return _make("empty", _shape(shape), dtype=dtype or get_default_dtype(), device=device, backend=backend)
 
 
 @public
@@ -48,10 +53,59 @@ def ones(shape: int | Sequence[int], *, dtype: Any = None, device: str | None = 
 def full(
     shape: int | Sequence[int], fill_value: Any, *, dtype: Any = None, device: str | None = None, backend: Any = None
 ) -> Tensor:
-    """One value everywhere; its dtype follows the value where none is given."""
+    """One value everywhere; its dtype follows the value where none is given. Gradients flow to a Tensor's value."""
+    if hasattr(fill_value, "dtype") and not isinstance(fill_value, float | complex):
+        value = ops.asarray(fill_value, dtype=dtype, device=device, backend=backend)
+        return ops.broadcast_to(value, _shape(shape))
     if dtype is None:
-        dtype = convert.python_dtype(fill_value)
+        dtype = convert.python_dtype(fill_value) or get_default_dtype()
     return _make("full", _shape(shape), fill_value, dtype=dtype, device=device, backend=backend)
+
+
+@public
+def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array of `x`'s shape, and of its dtype and device where no others are given, filled with one value."""
+    x = as_tensor(x)
+    if x._level is not None or device is not None or isinstance(fill_value, Tensor):
+        return full(x.shape, fill_value, dtype=dtype or x.dtype, device=device or x.device)
+    native = x._ns.backend.native(convert.named_dtype(dtype)) if dtype is not None else None
+    return Tensor(x._ns.xp.full_like(x._data, fill_value, dtype=native), None, x._ns)
+
+
+@public
+def empty_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array of `x`'s shape, dtype and device, whose values are whatever was there."""
+    x = as_tensor(x)
+    return empty(x.shape, dtype=dtype or x.dtype, device=device or x.device)
+
+
+@public
+def zeros_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """Zeros of `x`'s shape, dtype and device."""
+    return full_like(x, 0, dtype=dtype, device=device)
+
+
+@public
+def ones_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """Ones of `x`'s shape, dtype and device."""
+    return full_like(x, 1, dtype=dtype, device=device)
+
+
+@public
+def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
+    """A Tensor of an array of any library that speaks DLPack; shares memory with it where it can, unless `copy`.
+
+    Raises:
+        GradientError: `x` is a Tensor on the tape, which the new one would not be.
+    """
+    if isinstance(x, Tensor):
+        x.__dlpack_device__()
+        if x.requires_grad or x._level is not None:
+            raise GradientError("from_dlpack makes arrays without history; use asarray, or .detach() first")
+    return convert.asarray(x, device=device, copy=copy)
+
+
+# -- grids ---------------------------------------------------------------------------------------
 
 
 @public
@@ -75,8 +129,8 @@ def arange(
 
 @public
 def linspace(
-    start: float,
-    stop: float,
+    start: Any,
+    stop: Any,
     /,
     num: int,
     *,
@@ -85,9 +139,50 @@ def linspace(
     endpoint: bool = True,
     backend: Any = None,
 ) -> Tensor:
-    """`num` equally spaced numbers from `start` to `stop`."""
-    dtype = dtype or get_default_dtype()
+    """`num` equally spaced numbers from `start` to `stop`; gradients flow to ends that are Tensors."""
+    if isinstance(start, Tensor) or isinstance(stop, Tensor):
+        return _linspace(start, stop, num, endpoint=endpoint, dtype=dtype)
+    if dtype is None:
+        dtype = get_default_dtype()
+        if isinstance(start, complex) or isinstance(stop, complex):
+            dtype = dt.promote(dtype, dt.complex64)
     return _make("linspace", start, stop, num, dtype=dtype, device=device, backend=backend, endpoint=endpoint)
+
+
+def _linspace(start: Any, stop: Any, num: int, *, endpoint: bool, dtype: Any) -> Tensor:
+    like = start if isinstance(start, Tensor) else stop
+    start, stop = as_tensor(start, like), as_tensor(stop, like)
+    d = dt.promote_scalar(dt.promote(start.dtype, stop.dtype), 1.0, get_default_dtype())
+    steps = ops.arange(num, dtype=dt.real_of(d), device=like.device)
+    steps = ops.reshape(steps, (num,) + (1,) * max(start.ndim, stop.ndim)) / max(num - 1 if endpoint else num, 1)
+    made = start * (1 - steps) + stop * steps  # both ends exact
+    return made if dtype is None else ops.astype(made, dtype)
+
+
+@public
+def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
+    """The coordinates of a grid over one-dimensional arrays, one array per axis of the grid.
+
+    With "xy" the first array runs along the second axis, as in plots; with "ij" along the first.
+
+    Raises:
+        ShapeError: an array has more than one axis.
+    """
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid's indexing is 'xy' or 'ij', got {indexing!r}")
+    tensors = [as_tensor(a) for a in arrays]
+    if any(t.ndim > 1 for t in tensors):
+        raise ShapeError(f"meshgrid takes one-dimensional arrays, got shapes {[t.shape for t in tensors]}")
+    places = list(range(len(tensors)))
+    if indexing == "xy" and len(places) > 1:
+        places[:2] = 1, 0
+    shape = [0] * len(places)
+    for t, place in zip(tensors, places):
+        shape[place] = t.size
+    return [
+        ops.broadcast_to(ops.reshape(t, [t.size if i == place else 1 for i in range(len(places))]), shape)
+        for t, place in zip(tensors, places)
+    ]
 
 
 @public
@@ -109,17 +204,23 @@ def eye(
 def tril(x: Any, /, *, k: int = 0) -> Tensor:
     """The lower triangle of matrices; zeros above the k-th diagonal."""
     x = as_tensor(x)
-    return ops.where(_below(x, k), x, 0)
+    return ops.where(_below(x, k), x, _zero(x))
 
 
 @public
 def triu(x: Any, /, *, k: int = 0) -> Tensor:
     """The upper triangle of matrices; zeros below the k-th diagonal."""
     x = as_tensor(x)
-    return ops.where(_below(x, k - 1), 0, x)
+    return ops.where(_below(x, k - 1), _zero(x), x)
+
+
+def _zero(x: Tensor) -> int:
+    return False if x.dtype is dt.bool_ else 0
 
 
 def _below(x: Tensor, k: int) -> Tensor:
+    if x.ndim < 2:
+        raise ShapeError(f"a triangle is one of matrices; got shape {x.shape}")
     rows = ops.reshape(arange(x.shape[-2], device=x.device), (-1, 1))
     return arange(x.shape[-1], device=x.device) <= rows + k
 
@@ -175,5 +276,4 @@ def stop_gradient(x: Any, /) -> Tensor:
     x = as_tensor(x)
     if x._level is None:
         return x.detach()
-    below = stop_gradient(x._data)
-    return LeveledTensor(below, x._level) if x._level.is_batch else below
+    return x._level.constant_of(x)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from framework.autodiff.convert import as_tensor
+from framework.autodiff.convert import as_tensor, named_dtype
 from framework.autodiff.kinds import elementwise
+from framework.autodiff.modes import get_default_dtype
 from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
+from framework.errors import DTypeError
 
 X = ((0,),)  # the only input is needed for its own gradient
 OUT = (0,)
@@ -31,6 +33,7 @@ elementwise(
     lambda ns, t, out, x, y: -(t * out) / y,
     keep=((), (0, 1)),
     keep_out=(1,),
+    floating=True,
 )
 
 
@@ -55,8 +58,9 @@ elementwise("pow", _pow_base, _pow_exponent, keep=((0, 1), (0,)), keep_out=(0, 1
 elementwise("negative", lambda ns, t, out, x: -t)
 elementwise("positive", lambda ns, t, out, x: t)
 elementwise("square", lambda ns, t, out, x: t * (2 * x), keep=X)
-elementwise("reciprocal", lambda ns, t, out, x: -t * out * out, keep_out=OUT, forward=lambda ns, x: 1 / x)
-elementwise("abs", lambda ns, t, out, x: t * ns.sign(x), keep=X)
+elementwise(
+    "reciprocal", lambda ns, t, out, x: -t * out * out, keep_out=OUT, forward=lambda ns, x: 1 / x, floating=True
+)
 
 
 def _sqrt(ns: Any, t: Any, out: Any, x: Any) -> Any:
@@ -64,16 +68,16 @@ def _sqrt(ns: Any, t: Any, out: Any, x: Any) -> Any:
     return ns.where(zero, ns.zeros_like(out), t * 0.5 / ns.where(zero, ns.ones_like(out), out))
 
 
-elementwise("sqrt", _sqrt, keep_out=OUT)
+elementwise("sqrt", _sqrt, keep_out=OUT, floating=True)
 
 # -- exponentials and their like -----------------------------------------------------------------
 
-elementwise("exp", lambda ns, t, out, x: t * out, keep_out=OUT)
-elementwise("expm1", lambda ns, t, out, x: t * (out + 1), keep_out=OUT)
-elementwise("log", lambda ns, t, out, x: t / x, keep=X)
-elementwise("log1p", lambda ns, t, out, x: t / (x + 1), keep=X)
-elementwise("log2", lambda ns, t, out, x: t / (x * math.log(2)), keep=X)
-elementwise("log10", lambda ns, t, out, x: t / (x * math.log(10)), keep=X)
+elementwise("exp", lambda ns, t, out, x: t * out, keep_out=OUT, floating=True)
+elementwise("expm1", lambda ns, t, out, x: t * (out + 1), keep_out=OUT, floating=True)
+elementwise("log", lambda ns, t, out, x: t / x, keep=X, floating=True)
+elementwise("log1p", lambda ns, t, out, x: t / (x + 1), keep=X, floating=True)
+elementwise("log2", lambda ns, t, out, x: t / (x * math.log(2)), keep=X, floating=True)
+elementwise("log10", lambda ns, t, out, x: t / (x * math.log(10)), keep=X, floating=True)
 
 
 def _logaddexp_share(ns: Any, t: Any, out: Any, x: Any) -> Any:
@@ -88,27 +92,37 @@ elementwise(
     lambda ns, t, out, x, y: _logaddexp_share(ns, t, out, y),
     keep=((0,), (1,)),
     keep_out=(0, 1),
+    floating=True,
 )
 
 # -- trigonometry --------------------------------------------------------------------------------
 
-elementwise("sin", lambda ns, t, out, x: t * ns.cos(x), keep=X)
-elementwise("cos", lambda ns, t, out, x: -t * ns.sin(x), keep=X)
-elementwise("tan", lambda ns, t, out, x: t * (out * out + 1), keep_out=OUT)
-elementwise("asin", lambda ns, t, out, x: t / ns.sqrt(1 - x * x), keep=X)
-elementwise("acos", lambda ns, t, out, x: -t / ns.sqrt(1 - x * x), keep=X)
-elementwise("atan", lambda ns, t, out, x: t / (x * x + 1), keep=X)
-elementwise("sinh", lambda ns, t, out, x: t * ns.cosh(x), keep=X)
-elementwise("cosh", lambda ns, t, out, x: t * ns.sinh(x), keep=X)
-elementwise("tanh", lambda ns, t, out, x: t * (1 - out * out), keep_out=OUT)
-elementwise("asinh", lambda ns, t, out, x: t / ns.sqrt(x * x + 1), keep=X)
-elementwise("acosh", lambda ns, t, out, x: t / ns.sqrt(x * x - 1), keep=X)
-elementwise("atanh", lambda ns, t, out, x: t / (1 - x * x), keep=X)
+elementwise("sin", lambda ns, t, out, x: t * ns.cos(x), keep=X, floating=True)
+elementwise("cos", lambda ns, t, out, x: -t * ns.sin(x), keep=X, floating=True)
+elementwise("tan", lambda ns, t, out, x: t * (out * out + 1), keep_out=OUT, floating=True)
+elementwise("asin", lambda ns, t, out, x: t / ns.sqrt(1 - x * x), keep=X, floating=True)
+elementwise("acos", lambda ns, t, out, x: -t / ns.sqrt(1 - x * x), keep=X, floating=True)
+elementwise("atan", lambda ns, t, out, x: t / (x * x + 1), keep=X, floating=True)
+elementwise("sinh", lambda ns, t, out, x: t * ns.cosh(x), keep=X, floating=True)
+elementwise("cosh", lambda ns, t, out, x: t * ns.sinh(x), keep=X, floating=True)
+elementwise("tanh", lambda ns, t, out, x: t * (1 - out * out), keep_out=OUT, floating=True)
+elementwise("asinh", lambda ns, t, out, x: t / ns.sqrt(x * x + 1), keep=X, floating=True)
+elementwise("acosh", lambda ns, t, out, x: t / (ns.sqrt(x - 1) * ns.sqrt(x + 1)), keep=X, floating=True)
+elementwise("atanh", lambda ns, t, out, x: t / (1 - x * x), keep=X, floating=True)
+
+
+def _squared_radius(ns: Any, x: Any, y: Any) -> Any:
+    """x² + y², and 1 at the origin, where the derivative of an angle is taken as 0."""
+    total = x * x + y * y
+    return ns.where(total == 0, ns.ones_like(total), total)
+
+
 elementwise(
     "atan2",
-    lambda ns, t, out, y, x: t * x / (x * x + y * y),
-    lambda ns, t, out, y, x: -t * y / (x * x + y * y),
+    lambda ns, t, out, y, x: t * x / _squared_radius(ns, x, y),
+    lambda ns, t, out, y, x: -t * y / _squared_radius(ns, x, y),
     keep=((0, 1), (0, 1)),
+    floating=True,
 )
 elementwise(
     "hypot",
@@ -116,6 +130,14 @@ elementwise(
     lambda ns, t, out, x, y: t * y / ns.where(out == 0, ns.ones_like(out), out),
     keep=((0,), (1,)),
     keep_out=(0, 1),
+    floating=True,
+)
+elementwise(
+    "copysign",
+    lambda ns, t, out, x, y: t * (ns.sign(x) * ns.copysign(ns.ones_like(y), y)),
+    None,
+    keep=((0,), (0,)),
+    floating=True,
 )
 
 # -- choices -------------------------------------------------------------------------------------
@@ -157,11 +179,17 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
     """Limit to `[min, max]`; the bounds are numbers or broadcast arrays, either may be left out."""
     x = as_tensor(x)
     if all(b is None or isinstance(b, int | float) for b in (min, max)):
-        bounds = [b if b is None or x.dtype.kind in ("int", "uint") else float(b) for b in (min, max)]
+        if x.dtype.kind in ("int", "uint") and (isinstance(min, float) or isinstance(max, float)):
+            x = astype(x, get_default_dtype())
+        bounds = [b if b is None or not x.dtype.is_differentiable else float(b) for b in (min, max)]
         return _clip(x, lower=bounds[0], upper=bounds[1])
     if min is not None:
-        x = where(x < min, min, x)
-    return x if max is None else where(x > max, max, x)
+        low = as_tensor(min, x)
+        x = where(ops.logical_or(x < low, ops.isnan(low)), low, x)
+    if max is not None:
+        high = as_tensor(max, x)
+        x = where(ops.logical_or(x > high, ops.isnan(high)), high, x)
+    return x
 
 
 def _where_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, fn: Any) -> Any:
@@ -227,15 +255,16 @@ def _sigmoid_forward(ns: Any, x: Any) -> Any:
     return ns.exp(ns.minimum(x, ns.zeros_like(x))) / (ns.exp(-ns.abs(x)) + 1)
 
 
-elementwise("sigmoid", lambda ns, t, out, x: t * (out * (1 - out)), forward=_sigmoid_forward, keep_out=OUT)
+elementwise(
+    "sigmoid", lambda ns, t, out, x: t * (out * (1 - out)), forward=_sigmoid_forward, keep_out=OUT, floating=True
+)
 
 
-elementwise("erf", lambda ns, t, out, x: t * (ns.exp(-(x * x)) * (2 / math.sqrt(math.pi))), keep=X)
+elementwise("erf", lambda ns, t, out, x: t * (ns.exp(-(x * x)) * (2 / math.sqrt(math.pi))), keep=X, floating=True)
 
 # -- steps and tests: the derivative is zero everywhere -------------------------------------------
 
 for _name in (
-    "sign",
     "floor",
     "ceil",
     "round",
@@ -245,16 +274,29 @@ for _name in (
     "isinf",
     "logical_not",
     "bitwise_invert",
-    "signbit",
 ):
     elementwise(_name, None)
+elementwise("signbit", None, floating=True)
 for _name in (
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
     "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor",
     "bitwise_left_shift", "bitwise_right_shift",
 ):  # fmt: skip
     elementwise(_name, None, None)
-elementwise("floor_divide", None, None)
+elementwise("nextafter", lambda ns, t, out, x, y: t, None, floating=True)  # x, but for one unit in its last place
+
+
+def _floor_divide_forward(ns: Any, x: Any, y: Any) -> Any:
+    """As the standard has it where one is infinite: libraries take remainders, which are NaN there."""
+    xp = ns.xp
+    out = xp.floor_divide(x, y)
+    if ns.backend.dtype_of(out).kind != "float":
+        return out
+    infinite = [math.isinf(v) if isinstance(v, int | float) else xp.isinf(v) for v in (x, y)]
+    return xp.where(xp.logical_or(*infinite), xp.floor(xp.divide(x, y)), out)
+
+
+elementwise("floor_divide", None, None, forward=_floor_divide_forward)
 elementwise(
     "remainder",
     lambda ns, t, out, x, y: t,
@@ -281,13 +323,22 @@ _astype = primitive("astype", arity=1, forward=_astype_forward, vjp=_astype_vjp,
 
 
 @public
-def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
-    """Cast to `dtype`; gradients flow between floating-point dtypes."""
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Tensor:
+    """Cast to `dtype`; gradients flow between floating-point dtypes.
+
+    Raises:
+        DTypeError: a complex array to a real dtype; use `real`, `imag` or `abs`.
+    """
     x = as_tensor(x)
-    if isinstance(dtype, dt.DType | str):
-        d = dt.dtype(dtype)
-        if x.dtype is d and not copy:
+    if device is not None:
+        x = ops.to_device(x, device)
+    if isinstance(dtype, dt.DType | str | type):
+        d = named_dtype(dtype)
+        own = x.dtype
+        if own is d and not copy:
             return x
+        if own.kind == "complex" and d.kind not in ("complex", "bool"):
+            raise DTypeError(f"{own.name} to {d.name} would lose the imaginary part; use real(), imag() or abs()")
         dtype = x._ns.backend.native(d)
         if not d.is_differentiable:
             return _astype(ops.stop_gradient(x), dtype=dtype)
@@ -302,37 +353,20 @@ elementwise("clone", lambda ns, t, out, x: t, forward=_clone_forward)
 
 
 @public
-def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """An array of `x`'s shape, dtype and device, filled with one value."""
+def nan_to_num(
+    x: Any, /, copy: bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """`x` with NaN and infinities replaced, these by the dtype's largest and smallest number where none is given.
+
+    What is replaced gets no gradient. `copy` is NumPy's, and means nothing: Tensors never share what is written.
+    """
     x = as_tensor(x)
-    native = x._ns.backend.native(dtype) if dtype is not None else None
-    if x._level is not None:
-        return broadcast_like(x, fill_value, dtype)
-    return Tensor(x._ns.xp.full_like(x._data, fill_value, dtype=native), None, x._ns)
-
-
-def broadcast_like(x: Tensor, fill_value: Any, dtype: Any) -> Tensor:
-    """`full_like` under a transform: a constant of the logical shape."""
-    backend = x.backend
-    d = dt.dtype(dtype) if dtype is not None else x.dtype
-    array = backend.xp.full(x.shape, fill_value, dtype=backend.native(d))
-    return Tensor(array, None, x._ns)
-
-
-@public
-def zeros_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """Zeros of `x`'s shape, dtype and device."""
-    return full_like(x, 0, dtype=dtype)
-
-
-@public
-def ones_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """Ones of `x`'s shape, dtype and device."""
-    return full_like(x, 1, dtype=dtype)
-
-
-@public
-def nan_to_num(x: Any, /, nan: float = 0.0) -> Tensor:
-    """`x` with NaN replaced."""
-    x = as_tensor(x)
+    if not x.dtype.is_differentiable:
+        return x
+    if x.dtype.kind == "complex":
+        parts = [nan_to_num(p, nan=nan, posinf=posinf, neginf=neginf) for p in (ops.real(x), ops.imag(x))]
+        return parts[0] + 1j * parts[1]
+    largest = dt.largest(x.dtype)
+    x = where(x == math.inf, largest if posinf is None else posinf, x)
+    x = where(x == -math.inf, -largest if neginf is None else neginf, x)
     return where(x != x, nan, x)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from framework.autodiff.convert import as_tensor
 from framework.autodiff.kinds import negative_axis
 from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import expose, primitive, public
+from framework.autodiff.primitives.keys import (
+    HOLE,
+    check_places,
+    inside,
+    lead,
+    parse,
+    places_of,
+    selected_shape,
+)
+from framework.autodiff.primitives.shape import broadcast_shapes
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
-from framework.errors import DTypeError, GradientError, ShapeError
-
-# A key is a tuple of integers, slices, None, Ellipsis and index arrays. The arrays are inputs of the
-# primitive (they may be batched); the rest is a parameter with holes where they belong.
-
-HOLE = "array"
+from framework.errors import AxisError, DTypeError, ShapeError
 
 
 def _key(parts: tuple[Any, ...], indices: tuple[Any, ...]) -> Any:
@@ -35,14 +41,7 @@ def _getitem_jvp(ns: Any, tangents: Any, out: Any, x: Any, *indices: Any, parts:
     return None if tangents[0] is None else ns.getitem_parts(tangents[0], *indices, parts=parts)
 
 
-# Batching. As in NumPy, the axes of index arrays stand where the arrays stand if these (and integers)
-# are neighbours, else in front. An index array of row numbers, for the batch, would part them.
-
-
-def _lead(parts: tuple[Any, ...]) -> int:
-    """How many axes of the selection stand in front of those of its index arrays."""
-    at = [i for i, p in enumerate(parts) if p is HOLE or isinstance(p, int)]
-    return len([p for p in parts[: at[0]] if p is not Ellipsis]) if at[-1] - at[0] + 1 == len(at) else 0
+# Batching. An index array of row numbers, for the batch, would part index arrays that are neighbours.
 
 
 def _rank(indices: Any, is_batched: Any) -> int:
@@ -79,12 +78,12 @@ def _getitem_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, 
     parts = params["parts"]
     if not any(is_batched[1:]):
         out = fn(x, *indices, parts=(slice(None), *parts))
-        apart = indices and not _lead((slice(None), *parts))
+        apart = indices and not lead((slice(None), *parts))
         return _moved(ops, out, _rank(indices, is_batched[1:]), 0, 1) if apart else out
     if not is_batched[0]:
-        return _moved(ops, fn(x, *_aligned(ops, indices, is_batched[1:]), parts=parts), _lead(parts), 0, 1)
+        return _moved(ops, fn(x, *_aligned(ops, indices, is_batched[1:]), parts=parts), lead(parts), 0, 1)
     out = fn(x, *_with_rows(ops, n, indices, is_batched[1:], x.device), parts=(HOLE, *parts))
-    return _moved(ops, out, 1, 1 + _lead(parts), _rank(indices, is_batched[1:]))
+    return _moved(ops, out, 1, 1 + lead(parts), _rank(indices, is_batched[1:]))
 
 
 _getitem = primitive(
@@ -94,7 +93,8 @@ _getitem = primitive(
     vjp=_getitem_vjp,
     jvp=_getitem_jvp,
     batch=_getitem_batch,
-    keep=((), *(((0,),) * 8)),
+    keep=((), (0,), ...),
+    view=True,
 )
 
 
@@ -125,7 +125,7 @@ def _index_add_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any
     if not indices:
         return fn(values, shape=(n, *shape), parts=(slice(None), *parts))
     values = values if is_batched[0] else ops.broadcast_to(values, (n, *values.shape))
-    values = _moved(ops, values, 1 + _lead(parts), 1, _rank(indices, is_batched[1:]))
+    values = _moved(ops, values, 1 + lead(parts), 1, _rank(indices, is_batched[1:]))
     full = _with_rows(ops, n, indices, is_batched[1:], values.device)
     return fn(values, *full, shape=(n, *shape), parts=(HOLE, *parts))
 
@@ -137,7 +137,7 @@ _index_add = primitive(
     vjp=_index_add_vjp,
     jvp=_index_add_jvp,
     batch=_index_add_batch,
-    keep=((), *(((0,),) * 8)),
+    keep=((), (0,), ...),
 )
 
 
@@ -153,6 +153,11 @@ def _setitem_vjp(
         gx = ns.setitem_parts(g, ns.zeros((), dtype=g.dtype, device=g.device), *indices, parts=parts)
     if needs[1] is not None:
         gv = ns.getitem_parts(g, *indices, parts=parts)
+        if indices:  # of several values for one place, one was kept
+            number = ns.reshape(ns.arange(math.prod(gv.shape), device=g.device), gv.shape)
+            nobody = ns.zeros(g.shape, dtype=number.dtype, device=g.device)
+            kept = ns.getitem_parts(ns.setitem_parts(nobody, number, *indices, parts=parts), *indices, parts=parts)
+            gv = gv * ns.astype(kept == number, gv.dtype)
     return (gx, gv, *(None for _ in indices))
 
 
@@ -173,7 +178,7 @@ def _setitem_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, 
     value = ops.reshape(value, value.shape[:1] + (1,) * (rank + free + 1 - value.ndim) + value.shape[1:])
     if not indices:
         return fn(x, value, parts=(slice(None), *parts))
-    value = _moved(ops, value, 1 + _lead(parts), 1, rank)
+    value = _moved(ops, value, 1 + lead(parts), 1, rank)
     return fn(x, value, *_with_rows(ops, n, indices, is_batched[2:], x.device), parts=(HOLE, *parts))
 
 
@@ -184,75 +189,14 @@ _setitem = primitive(
     vjp=_setitem_vjp,
     jvp=_setitem_jvp,
     batch=_setitem_batch,
-    keep=((), (), *(((0, 1),) * 8)),
+    keep=((), (), (0, 1), ...),
 )
 expose("getitem_parts", _getitem)
 expose("index_add_parts", _index_add)
 expose("setitem_parts", _setitem)
 
 
-_NO_INDEX = "{} is no index; these are: integers, slices, None, ..., integer arrays, and masks as long as their axes"
-
-
-def _parse_key(x: Tensor, key: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
-    """A key as static parts with holes, one for each axis, and the index arrays that belong in them."""
-    parts: list[Any] = []
-    indices: list[Tensor] = []
-    masks: list[tuple[int, tuple[int, ...]]] = []
-    for item in key if isinstance(key, tuple) else (key,):
-        if item is None or item is Ellipsis or (isinstance(item, int | slice) and not isinstance(item, bool)):
-            parts.append(_static(item))
-        elif isinstance(item, Tensor | list) or hasattr(item, "shape"):
-            is_empty = isinstance(item, list) and not item
-            index = as_tensor(item, x) if not is_empty else ops.zeros((0,), dtype=dt.int64, device=x.device)
-            if index.dtype is dt.bool_:  # a mask: its size depends on values
-                if not index.ndim:
-                    raise IndexError(_NO_INDEX.format("a single bool"))
-                masks.append((len(parts), index.shape))
-                indices.extend(ops.nonzero(index))
-                parts.extend([HOLE] * index.ndim)
-            elif index.dtype.kind in ("int", "uint"):
-                indices.append(index)
-                parts.append(HOLE)
-            else:
-                raise DTypeError(f"an index is an integer or a bool array, got {index.dtype.name}")
-        elif isinstance(item, bool) or not hasattr(item, "__index__"):
-            raise IndexError(_NO_INDEX.format(repr(item)))
-        else:
-            parts.append(item.__index__())
-    free = x.ndim - len([p for p in parts if p is not None and p is not Ellipsis])
-    if free < 0:
-        raise ShapeError(f"{x.ndim - free} indices for an array of shape {x.shape}")
-    at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
-    for start, shape in masks:
-        axis = len([p for p in parts[:start] if p is not None and p is not Ellipsis]) + (free if start > at else 0)
-        if x.shape[axis : axis + len(shape)] != shape:
-            raise IndexError(f"a mask of shape {shape} for axes of lengths {x.shape[axis : axis + len(shape)]}")
-    if free:  # an Ellipsis of no axes stays, as it parts index arrays, too
-        parts[at : at + 1] = [slice(None)] * free
-    axis = 0
-    for i, p in enumerate(parts):
-        if isinstance(p, slice) and p != _ALL:
-            parts[i] = _inside(p, x.shape[axis])
-        axis += p is not None and p is not Ellipsis
-    return tuple(parts), indices
-
-
-_ALL = slice(None)
-
-
-def _inside(s: slice, n: int) -> slice:
-    """The slice without what lies outside an axis of length `n`, which the standard leaves open."""
-    start, stop, step = s.indices(n)
-    if not range(start, stop, step):
-        return slice(0, 0)
-    return slice(start, stop if stop >= 0 else None, step)
-
-
-def _static(item: Any) -> Any:
-    if isinstance(item, slice):
-        return slice(*(None if v is None else v.__index__() for v in (item.start, item.stop, item.step)))
-    return item
+# -- the user's functions ------------------------------------------------------------------------------
 
 
 @public
@@ -260,48 +204,108 @@ def getitem(x: Any, key: Any, /) -> Tensor:
     """`x[key]`: integers, slices, None, Ellipsis, integer arrays and masks.
 
     Raises:
-        IndexError: an index outside its axis.
-        ShapeError: more indices than axes.
+        AxisError: an index outside its axis, more indices than axes, a mask of another length than its axis.
+        DTypeError: an index array that holds neither integers nor bools.
     """
     x = as_tensor(x)
-    parts, indices = _parse_key(x, key)
+    mask = _only_mask(x, key)
+    if mask is not None and mask.shape == x.shape[: mask.ndim] and mask.ndim != 1:
+        # its axes as one: places in one axis are faster. A mask without axes stands for one of length one
+        x, key = ops.reshape(x, (mask.size, *x.shape[mask.ndim :])), ops.reshape(mask, (mask.size,))
+    parts, indices = parse(x, key)
     return _getitem(x, *indices, parts=parts)
+
+
+def _only_mask(x: Tensor, key: Any) -> Tensor | None:
+    """The key, if it is one bool array."""
+    if isinstance(key, tuple) and len(key) == 1:
+        key = key[0]
+    if isinstance(key, Tensor):
+        return key if key.dtype is dt.bool_ else None
+    if getattr(key, "shape", ()) and str(getattr(key, "dtype", "")).endswith("bool"):
+        return as_tensor(key, x)
+    return None
 
 
 @public
 def setitem(x: Any, key: Any, value: Any, /) -> Tensor:
-    """A copy of `x` with `value` at `key`."""
+    """A copy of `x` with `value`, broadcast and cast, at `key`.
+
+    Where a key names a place several times the last value stands there, and the gradient goes to it alone. (A GPU
+    writes in no fixed order: there name each place once.)
+
+    Raises:
+        AxisError: as `getitem`.
+        ShapeError: the value does not broadcast to the selection.
+        DTypeError: a complex value for real elements.
+    """
     x = as_tensor(x)
     value = as_tensor(value, x)
     if value.dtype is not x.dtype:
+        if value.dtype.kind == "complex" and x.dtype.kind != "complex":
+            raise DTypeError(f"a complex value for an array of {x.dtype.name}; take its real, or cast the array")
         value = ops.astype(value, x.dtype)
-    parts, indices = _parse_key(x, key)
-    rank = len([p for p in parts if p is None or isinstance(p, slice)]) + max([i.ndim for i in indices], default=0)
-    if value.ndim > rank:  # axes of length one in front, as NumPy allows
-        value = ops.squeeze(value, axis=tuple(range(value.ndim - rank)))
+    mask = _only_mask(x, key)
+    if mask is not None:
+        rest = x.shape[mask.ndim :]
+        if mask.shape == x.shape[: mask.ndim] and value.ndim <= len(rest):  # no need to find the places
+            _check_value(value, rest)
+            return ops.where(ops.reshape(mask, (*mask.shape, *(1,) * len(rest))), value, x)
+    parts, indices = parse(x, key)
+    selected = selected_shape(x.shape, parts, indices)
+    extra = value.ndim - len(selected)
+    if extra > 0 and value.shape[:extra] == (1,) * extra:  # axes of length one in front, as NumPy allows
+        value = ops.reshape(value, value.shape[extra:])
+    _check_value(value, selected)
     return _setitem(x, value, *indices, parts=parts)
+
+
+def _check_value(value: Tensor, selected: tuple[int, ...]) -> None:
+    try:
+        fits = broadcast_shapes(value.shape, selected) == selected
+    except ShapeError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"a value of shape {value.shape} for a selection of shape {selected}")
 
 
 @public
 def take(x: Any, indices: Any, /, axis: int | None = None) -> Tensor:
-    """Elements, or slices, at integer `indices` along `axis`."""
+    """Elements, or slices, at integer `indices` along `axis`; of the flattened array where none is given.
+
+    Raises:
+        AxisError: an index is outside the axis. Indices that are on a device already are not looked at there.
+        DTypeError: the indices are no integers.
+    """
     x = as_tensor(x)
     if axis is None:
         x, axis = (x, 0) if x.ndim == 1 else (ops.ravel(x), 0)
     a = negative_axis(axis, x.ndim) + x.ndim
-    return _getitem(x, as_tensor(indices, x), parts=(slice(None),) * a + (HOLE,))
+    places = places_of(indices, x)
+    check_places(indices, places, x.shape[a], f"take along axis {axis}")
+    return _getitem(x, places, parts=(slice(None),) * a + (HOLE,))
 
 
 @public
 def take_along_axis(x: Any, indices: Any, /, axis: int = -1) -> Tensor:
-    """Along `axis` the elements that `indices`, of the same rank, name."""
+    """Along `axis` the elements that `indices` name, for each place of the other axes; these broadcast.
+
+    Raises:
+        AxisError: an index is outside the axis; as in `take`.
+        ShapeError: the numbers of axes differ, or the other axes do not broadcast.
+        DTypeError: the indices are no integers.
+    """
     x = as_tensor(x)
-    indices = as_tensor(indices, x)
+    places = places_of(indices, x)
     a = negative_axis(axis, x.ndim) + x.ndim
+    if places.ndim != x.ndim:
+        raise ShapeError(f"take_along_axis of shape {x.shape} by indices of shape {places.shape}: as many axes needed")
+    check_places(indices, places, x.shape[a], f"take_along_axis {axis}")
+    broadcast_shapes(x.shape[:a] + x.shape[a + 1 :], places.shape[:a] + places.shape[a + 1 :])
     full = []
     for i, n in enumerate(x.shape):
         if i == a:
-            full.append(indices)
+            full.append(places)
         else:
             length = ops.arange(n, dtype=dt.int64, device=x.device)
             full.append(ops.reshape(length, tuple(n if j == i else 1 for j in range(x.ndim))))
@@ -310,25 +314,44 @@ def take_along_axis(x: Any, indices: Any, /, axis: int = -1) -> Tensor:
 
 @public
 def scatter_add(x: Any, indices: Any, values: Any, /) -> Tensor:
-    """A copy of `x` with `values` added at rows `indices`; repeated indices add up."""
+    """A copy of `x` with `values`, broadcast and cast, added at rows `indices`; repeated indices add up.
+
+    Raises:
+        AxisError: an index is outside; as in `take`.
+        ShapeError: the values do not broadcast to the rows.
+        DTypeError: the indices are no integers.
+    """
     x = as_tensor(x)
-    indices, values = as_tensor(indices, x), as_tensor(values, x)
-    return ops.add(x, _index_add(values, indices, shape=x.shape, parts=(HOLE,)))
-
-
-def _nonzero_forward(ns: Any, x: Any, *, axis: int) -> Any:
-    return ns.xp.nonzero(x)[axis]
-
-
-def _nonzero_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, fn: Any) -> Any:
-    raise GradientError("inside vmap the number of nonzero elements differs by sample; use where() instead of a mask")
-
-
-_nonzero = primitive("nonzero_axis", arity=1, forward=_nonzero_forward, batch=_nonzero_batch)
+    if not x.ndim:
+        raise AxisError("scatter_add adds rows to an array, got a 0-d one; reshape it to (1,)")
+    places, values = places_of(indices, x), as_tensor(values, x)
+    check_places(indices, places, x.shape[0], "scatter_add")
+    rows = places.shape + x.shape[1:]
+    _check_value(values, rows)
+    values = ops.broadcast_to(values if values.dtype is x.dtype else ops.astype(values, x.dtype), rows)
+    return ops.add(x, _index_add(values, places, shape=x.shape, parts=(HOLE,)))
 
 
 @public
-def nonzero(x: Any, /) -> tuple[Tensor, ...]:
-    """The indices of nonzero elements, one array per axis."""
+def diag(x: Any, /, k: int = 0) -> Tensor:
+    """A matrix with the vector `x` on its k-th diagonal; of a matrix, the k-th diagonal.
+
+    Raises:
+        ShapeError: `x` is neither a vector nor a matrix.
+    """
     x = as_tensor(x)
-    return tuple(_nonzero(x, axis=i) for i in range(x.ndim))
+    if x.ndim == 2:
+        rows, columns = x.shape
+        return ops.ravel(x)[_diagonal(rows, columns, k)]
+    if x.ndim != 1:
+        raise ShapeError(f"diag is of a vector or a matrix, got shape {x.shape}")
+    n = x.shape[0] + abs(k)
+    flat = _index_add(x, shape=(n * n,), parts=(_diagonal(n, n, k),))
+    return ops.reshape(flat, (n, n))
+
+
+def _diagonal(rows: int, columns: int, k: int) -> slice:
+    """The places of the k-th diagonal in a flattened matrix."""
+    start = k if k >= 0 else -k * columns
+    length = max(min(rows + min(k, 0), columns - max(k, 0)), 0)
+    return inside(slice(start, start + length * (columns + 1), columns + 1), rows * columns) if length else slice(0, 0)

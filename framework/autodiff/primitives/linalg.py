@@ -74,7 +74,12 @@ def matmul(x: Any, y: Any, /) -> Tensor:
         x = ops.expand_dims(x, axis=0)
     if column:
         y = ops.expand_dims(y, axis=-1)
-    out = _matmul(x, y)
+    try:
+        out = _matmul(x, y)
+    except ValueError:
+        if any(n != m and 1 not in (n, m) for n, m in zip(x.shape[-3::-1], y.shape[-3::-1])):
+            raise ShapeError(f"matmul of shapes {x.shape} and {y.shape}: the axes before do not broadcast") from None
+        raise
     axes = ((-2,) if row else ()) + ((-1,) if column else ())
     return ops.squeeze(out, axis=axes) if axes else out
 

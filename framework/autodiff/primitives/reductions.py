@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from framework.autodiff.convert import as_tensor
+from framework.autodiff.convert import as_tensor, named_dtype
 from framework.autodiff.kinds import linear_map, negative_axes, negative_axis
 from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
@@ -27,6 +27,22 @@ def _restore(ns: Any, g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool)
     return ns.reshape(g, tuple(full))
 
 
+def widened(x: Any, dtype: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """`x` in the dtype that sums and products are computed in, 64 bits for integers and bools, and what brings
+    the result to `dtype`, where one is given."""
+    x = as_tensor(x)
+    d = x.dtype if dtype is None else named_dtype(dtype)
+    if d.is_differentiable:
+        return ops.astype(x, d, copy=False), _as_it_is
+    big = dt.uint64 if d.kind == "uint" else dt.int64
+    x = ops.astype(ops.astype(x, d, copy=False), big, copy=False)
+    return x, _as_it_is if dtype is None or d is big else lambda out: ops.astype(out, d)
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 # -- sum -----------------------------------------------------------------------------------------
 
 
@@ -45,8 +61,12 @@ _sum = linear_map("sum", _sum_transpose, forward=_sum_forward)
 def sum(x: Any, /, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """Sum over `axis` (all by default); small integers and bools are summed in 64 bits."""
     x = as_tensor(x)
-    x = x if dtype is None else ops.astype(x, dtype)
-    return _sum(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
+    if dtype is None:
+        if x.dtype is dt.bool_:
+            x = ops.astype(x, dt.int64)
+        return _sum(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
+    total = _sum(ops.astype(x, dtype, copy=False), axis=negative_axes(axis, x.ndim), keepdims=keepdims)
+    return ops.astype(total, dtype, copy=False)
 
 
 @public
@@ -64,7 +84,8 @@ def var(x: Any, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool
     axes = negative_axes(axis, x.ndim)
     deviation = x - mean(x, axis=axes, keepdims=True)
     divisor = _count(x, axes) - correction
-    return _sum(ops.square(deviation), axis=axes, keepdims=keepdims) / (divisor if divisor > 0 else math.nan)
+    squares = ops.square(ops.abs(deviation) if ops.is_complex(x) else deviation)
+    return _sum(squares, axis=axes, keepdims=keepdims) / (divisor if divisor > 0 else math.nan)
 
 
 @public
@@ -133,10 +154,9 @@ _prod = primitive("prod", arity=1, forward=_prod_forward, vjp=_prod_vjp, jvp=_pr
 
 @public
 def prod(x: Any, /, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Tensor:
-    """Product over `axis`; its gradient is right where elements are zero."""
-    x = as_tensor(x)
-    x = x if dtype is None else ops.astype(x, dtype)
-    return _prod(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
+    """Product over `axis`, of small integers in 64 bits; its gradient is right where elements are zero."""
+    x, narrow = widened(x, dtype)
+    return narrow(_prod(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims))
 
 
 # -- max, min: the gradient is shared equally among ties ---------------------------------------------
@@ -237,31 +257,6 @@ def all(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Whether all elements over `axis` are true."""
     x = as_tensor(x)
     return _all(x, axis=negative_axes(axis, x.ndim), keepdims=keepdims)
-
-
-# -- cumulative sum --------------------------------------------------------------------------------
-
-
-def _cumsum_forward(ns: Any, x: Any, *, axis: int) -> Any:
-    return ns.xp.cumulative_sum(x, axis=axis)
-
-
-def _cumsum_transpose(ns: Any, g: Any, shape: Any, *, axis: int) -> Any:
-    return ns.flip(ns.cumulative_sum(ns.flip(g, axis=axis), axis=axis), axis=axis)
-
-
-_cumsum = linear_map("cumulative_sum", _cumsum_transpose, forward=_cumsum_forward)
-
-
-@public
-def cumulative_sum(x: Any, /, axis: int | None = None) -> Tensor:
-    """Cumulative sum along `axis`, which may be left out for one axis."""
-    x = as_tensor(x)
-    if axis is None:
-        if x.ndim != 1:
-            raise ShapeError(f"cumulative_sum of shape {x.shape} needs axis=")
-        axis = 0
-    return _cumsum(x, axis=negative_axis(axis, x.ndim))
 
 
 # -- softmax and its like ----------------------------------------------------------------------------

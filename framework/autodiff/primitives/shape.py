@@ -1,4 +1,4 @@
-"""Primitives that move elements: shapes, joining, indexing."""
+"""Primitives that give the same elements another shape or order."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from framework.autodiff import convert
 from framework.autodiff.convert import as_tensor
-from framework.autodiff.kinds import linear_map, negative_axes, negative_axis
+from framework.autodiff.kinds import integers, linear_map, negative_axes, negative_axis
 from framework.autodiff.namespace import ops
-from framework.autodiff.primitive import primitive, public
+from framework.autodiff.primitive import public
 from framework.autodiff.tensor import Tensor
 from framework.errors import ShapeError
 
@@ -29,18 +28,22 @@ def _reshape_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, 
     return fn(inputs[0], shape=(n, *params["shape"]))
 
 
-_reshape = linear_map("reshape", _reshape_transpose, forward=_reshape_forward, batch=_reshape_batch)
+_reshape = linear_map("reshape", _reshape_transpose, forward=_reshape_forward, batch=_reshape_batch, view=True)
 
 
 @public
 def reshape(x: Any, /, shape: Sequence[int] | int, *, copy: bool | None = None) -> Tensor:
     """The same elements in another shape; one -1 stands for what remains.
 
+    Args:
+        copy: True always copies, False never does, None where the library needs to.
+
     Raises:
         ShapeError: the numbers of elements differ.
+        ValueError: `copy=False`, and the elements do not lie in memory so that a copy could be avoided.
     """
     x = as_tensor(x)
-    shape = (shape,) if isinstance(shape, int) else tuple(n.__index__() for n in shape)
+    shape = integers(shape)
     known = math.prod(n for n in shape if n != -1)
     if -1 in shape:
         if shape.count(-1) > 1 or known == 0 or x.size % known:
@@ -48,7 +51,19 @@ def reshape(x: Any, /, shape: Sequence[int] | int, *, copy: bool | None = None) 
         shape = tuple(x.size // known if n == -1 else n for n in shape)
     elif known != x.size:
         raise ShapeError(f"cannot reshape {x.shape} ({x.size} elements) to {shape} ({known} elements)")
-    return _reshape(x, shape=shape)
+    if copy is False:
+        _check_no_copy(x, shape)
+    out = _reshape(x, shape=shape)
+    return ops.clone(out) if copy else out
+
+
+def _check_no_copy(x: Tensor, shape: tuple[int, ...]) -> None:
+    """Let the library raise where this shape needs a copy; transforms may hold axes in front."""
+    raw: Any = x
+    while isinstance(raw, Tensor):
+        raw = raw._data
+    front = tuple(raw.shape)[: len(raw.shape) - x.ndim]
+    x._ns.xp.reshape(raw, (*front, *shape), copy=False)
 
 
 @public
@@ -89,11 +104,18 @@ def squeeze(x: Any, /, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 @public
-def expand_dims(x: Any, /, axis: int = 0) -> Tensor:
-    """With a new axis of length one at `axis`."""
+def expand_dims(x: Any, /, axis: int | Sequence[int] = 0) -> Tensor:
+    """With new axes of length one at `axis`, counted in the result.
+
+    Raises:
+        ShapeError: the result has no such axis, or it is named twice.
+    """
     x = as_tensor(x)
-    at = negative_axis(axis, x.ndim + 1) + x.ndim + 1
-    return reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
+    axes = integers(axis)
+    ndim = x.ndim + len(axes)
+    new = {a + ndim for a in negative_axes(axes, ndim)}
+    old = iter(x.shape)
+    return reshape(x, tuple(1 if i in new else next(old) for i in range(ndim)))
 
 
 def _broadcast_forward(ns: Any, x: Any, shape: tuple[int, ...]) -> Any:
@@ -110,24 +132,52 @@ def _broadcast_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any
     return fn(x, shape=(n, *shape))
 
 
-_broadcast_to = linear_map("broadcast_to", _broadcast_transpose, forward=_broadcast_forward, batch=_broadcast_batch)
+_broadcast_to = linear_map(
+    "broadcast_to", _broadcast_transpose, forward=_broadcast_forward, batch=_broadcast_batch, view=True
+)
 
 
 @public
-def broadcast_to(x: Any, /, shape: Sequence[int]) -> Tensor:
+def broadcast_to(x: Any, /, shape: Sequence[int] | int) -> Tensor:
     """Repeated along axes of length one, without a copy, to `shape`.
 
     Raises:
         ShapeError: the shapes do not broadcast.
     """
     x = as_tensor(x)
-    shape = tuple(shape)
+    shape = integers(shape)
     if x.shape == shape:
         return x
     tail = shape[len(shape) - x.ndim :] if x.ndim <= len(shape) else ()
     if x.ndim > len(shape) or any(n not in (1, m) for n, m in zip(x.shape, tail)):
         raise ShapeError(f"cannot broadcast shape {x.shape} to {shape}")
     return _broadcast_to(x, shape=shape)
+
+
+@public
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that arrays of these shapes have together.
+
+    Raises:
+        ShapeError: two lengths of one axis differ, and none is one.
+    """
+    out: list[int] = []
+    for shape in shapes:
+        out[:0] = (1,) * (len(shape) - len(out))
+        for i, n in enumerate(shape, len(out) - len(shape)):
+            if out[i] == 1:
+                out[i] = n
+            elif n not in (1, out[i]):
+                raise ShapeError(f"shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast")
+    return tuple(out)
+
+
+@public
+def broadcast_arrays(*arrays: Any) -> list[Tensor]:
+    """Each broadcast to the shape that all have together."""
+    tensors = [as_tensor(a) for a in arrays]
+    shape = broadcast_shapes(*[t.shape for t in tensors])
+    return [broadcast_to(t, shape) for t in tensors]
 
 
 @public
@@ -155,7 +205,7 @@ def _permute_batch(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, 
     return fn(inputs[0], axes=(-len(axes) - 1, *axes))
 
 
-_permute = linear_map("permute_dims", _permute_transpose, forward=_permute_forward, batch=_permute_batch)
+_permute = linear_map("permute_dims", _permute_transpose, forward=_permute_forward, batch=_permute_batch, view=True)
 
 
 @public
@@ -193,12 +243,19 @@ def swapaxes(x: Any, /, axis1: int, axis2: int) -> Tensor:
 
 
 @public
-def moveaxis(x: Any, source: int, destination: int, /) -> Tensor:
-    """One axis moved, the others in order."""
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int], /) -> Tensor:
+    """Axes moved to other places, those not named in their order.
+
+    Raises:
+        ShapeError: there is no such axis, one is named twice, or the two sequences differ in length.
+    """
     x = as_tensor(x)
-    order = list(range(-x.ndim, 0))
-    a = order.pop(negative_axis(source, x.ndim))
-    order.insert(negative_axis(destination, x.ndim) + x.ndim, a)
+    come, go = negative_axes(source, x.ndim), negative_axes(destination, x.ndim)
+    if len(come) != len(go):
+        raise ShapeError(f"moveaxis needs as many destinations as sources, got {source} and {destination}")
+    order = [a for a in range(-x.ndim, 0) if a not in come]
+    for to, a in sorted(zip(go, come)):
+        order.insert(to + x.ndim, a)
     return _permute(x, axes=tuple(order))
 
 
@@ -210,7 +267,7 @@ def _flip_transpose(ns: Any, g: Any, before: Any, *, axis: Any) -> Any:
     return ns.flip(g, axis=axis)
 
 
-_flip = linear_map("flip", _flip_transpose, forward=_flip_forward)
+_flip = linear_map("flip", _flip_transpose, forward=_flip_forward, view=True)
 
 
 @public
@@ -220,117 +277,70 @@ def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Tensor:
     return _flip(x, axis=negative_axes(axis, x.ndim))
 
 
-# -- making arrays of arrays ---------------------------------------------------------------------
+@public
+def fliplr(x: Any, /) -> Tensor:
+    """Columns in reverse order."""
+    return flip(of_rank(x, 2, "fliplr"), axis=1)
 
 
 @public
-def asarray(
-    obj: Any, /, *, dtype: Any = None, device: str | None = None, copy: bool | None = None, backend: Any = None
-) -> Tensor:
-    """A Tensor of `obj`. Unlike in `fw.tensor`, gradients flow through Tensors, also those in nested lists."""
-    if isinstance(obj, list | tuple):
-        like = _first_tensor(obj)
-        if like is not None:
-            obj = stack([a if _is_number(a) else asarray(a, device=like.device) for a in obj])
-    if not isinstance(obj, Tensor):
-        return convert.asarray(obj, dtype=dtype, device=device, copy=copy, backend=backend)
-    moved = obj.to(device=str(backend) if device is None and backend is not None else device, dtype=dtype)
-    return ops.clone(moved) if copy and moved is obj else moved
-
-
-def _is_number(a: Any) -> bool:
-    return isinstance(a, bool | int | float | complex)
-
-
-def _first_tensor(obj: Any) -> Tensor | None:
-    if isinstance(obj, Tensor):
-        return obj
-    found = map(_first_tensor, obj) if isinstance(obj, list | tuple) else ()
-    return next((t for t in found if t is not None), None)
+def flipud(x: Any, /) -> Tensor:
+    """Rows in reverse order."""
+    return flip(of_rank(x, 1, "flipud"), axis=0)
 
 
 @public
-def array(
-    obj: Any, /, *, dtype: Any = None, device: str | None = None, copy: bool | None = True, backend: Any = None
-) -> Tensor:
-    """A copy of `obj` as a Tensor; see `asarray`."""
-    return asarray(obj, dtype=dtype, device=device, copy=copy, backend=backend)
+def rot90(x: Any, /, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
+    """Turned `k` times by 90 degrees in the plane of two axes, from the first towards the second."""
+    x = of_rank(x, 2, "rot90")
+    if len(axes) != 2:
+        raise ShapeError(f"rot90 turns in the plane of two axes, got {tuple(axes)}")
+    a, b = negative_axes(axes, x.ndim)
+    if k % 4 == 2:
+        return flip(x, axis=(a, b))
+    if k % 4 == 1:
+        return swapaxes(flip(x, axis=b), a, b)
+    return flip(swapaxes(x, a, b), axis=b) if k % 4 else x
 
 
-# -- joining -------------------------------------------------------------------------------------
+def of_rank(x: Any, least: int, what: str) -> Tensor:
+    """`x` as a Tensor of at least so many axes; `what` is the function that needs them."""
+    x = as_tensor(x)
+    if x.ndim < least:
+        raise ShapeError(f"{what} needs at least {least} axes, got shape {x.shape}")
+    return x
 
 
-def _concat_forward(ns: Any, *arrays: Any, axis: int, lengths: tuple[int, ...]) -> Any:
-    return ns.xp.concat(arrays, axis=axis)
+def _roll_forward(ns: Any, x: Any, shift: tuple[int, ...], axis: tuple[int, ...]) -> Any:
+    return ns.xp.roll(x, shift, axis=axis)
 
 
-def _concat_vjp(
-    ns: Any, g: Any, needs: Any, out: Any, residual: Any, *arrays: Any, axis: int, lengths: tuple[int, ...]
-) -> Any:
-    grads, start = [], 0
-    for need, n in zip(needs, lengths):
-        key = (..., slice(start, start + n), *(slice(None),) * (-axis - 1))
-        grads.append(None if need is None else g[key])
-        start += n
-    return tuple(grads)
+def _roll_transpose(ns: Any, g: Any, before: Any, *, shift: tuple[int, ...], axis: tuple[int, ...]) -> Any:
+    return ns.roll(g, tuple([-s for s in shift]), axis=axis)
 
 
-def _concat_jvp(ns: Any, tangents: Any, out: Any, *arrays: Any, axis: int, lengths: tuple[int, ...]) -> Any:
-    return ns.concat([ns.zeros_like(a) if t is None else t for t, a in zip(tangents, arrays)], axis=axis)
-
-
-def _all_batched(ops: Any, n: int, is_batched: Any, inputs: Any, params: Any, fn: Any) -> Any:
-    full = [x if b else ops.broadcast_to(x, (n, *x.shape)) for x, b in zip(inputs, is_batched)]
-    return fn(*full, **params)
-
-
-_concat = primitive(
-    "concat_arrays",  # the standard's concat takes a list
-    arity=None,
-    forward=_concat_forward,
-    vjp=_concat_vjp,
-    jvp=_concat_jvp,
-    batch=_all_batched,
-    promotes=True,
-)
-
-
-def _tensors(arrays: Sequence[Any]) -> list[Tensor]:
-    """Each as a Tensor; numbers among them are weak, and join the backend of the first Tensor."""
-    arrays = list(arrays)
-    like = next((a for a in arrays if isinstance(a, Tensor)), None)
-    made = [a if _is_number(a) else as_tensor(a, like) for a in arrays]
-    beside = next((a for a in made if isinstance(a, Tensor)), None)
-    return [as_tensor(a, beside) for a in made]
+_roll = linear_map("roll", _roll_transpose, forward=_roll_forward)
 
 
 @public
-def concat(arrays: Sequence[Any], /, axis: int | None = 0) -> Tensor:
-    """Arrays joined along an existing axis, or flattened first for None.
+def roll(x: Any, /, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
+    """Elements moved on by `shift` along `axis`; what leaves at one end enters at the other.
+
+    Without an axis those of the flattened array move. One shift serves several axes.
 
     Raises:
-        ShapeError: nothing to join, or the other axes differ.
+        ShapeError: there are several shifts, and not one for each axis.
     """
-    tensors = _tensors(arrays)
-    if not tensors:
-        raise ShapeError("concat needs at least one array")
+    x = as_tensor(x)
     if axis is None:
-        tensors, axis = [ravel(t) for t in tensors], 0
-    a = negative_axis(axis, tensors[0].ndim)
-    rest = {t.shape[:a] + (t.shape[a + 1 :] if a != -1 else ()) if t.ndim else None for t in tensors}
-    if len(rest) > 1 or len({t.ndim for t in tensors}) > 1:
-        raise ShapeError(f"concat along axis {axis}: the other axes must be equal, got {[t.shape for t in tensors]}")
-    return _concat(*tensors, axis=a, lengths=tuple(t.shape[a] for t in tensors))
-
-
-@public
-def stack(arrays: Sequence[Any], /, axis: int = 0) -> Tensor:
-    """Arrays of one shape joined along a new axis.
-
-    Raises:
-        ShapeError: the shapes differ.
-    """
-    tensors = _tensors(arrays)
-    if len({t.shape for t in tensors}) != 1:
-        raise ShapeError(f"stack needs arrays of one shape, got {[t.shape for t in tensors]}")
-    return concat([expand_dims(t, axis=axis) for t in tensors], axis=axis)
+        return reshape(roll(ravel(x), shift, axis=0), x.shape)
+    axes = tuple([negative_axis(a, x.ndim) for a in integers(axis)])  # an axis may be named twice
+    shifts = integers(shift)
+    if len(shifts) == 1 or len(axes) == 1:
+        shifts, axes = shifts * len(axes), axes * len(shifts)
+    if len(shifts) != len(axes):
+        raise ShapeError(f"roll by {tuple(shifts)} along {len(axes)} axes: one shift for each axis is needed")
+    total = dict.fromkeys(axes, 0)
+    for a, s in zip(axes, shifts):
+        total[a] += s
+    return _roll(x, shift=tuple(total.values()), axis=tuple(total)) if total else x

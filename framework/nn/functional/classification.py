@@ -100,7 +100,7 @@ def _all_count(target: Tensor) -> bool:
     if target._level is not None:
         return True
     data, ns = target._data, target._ns
-    return data.size and not (ns.backend.synchronous and ns.xp.min(data) < 0)
+    return data.size and not (ns.backend.synchronous and ns.min(data, axis=None, keepdims=False) < 0)
 
 
 def _out_of_range(name: str, target: Tensor, classes: int) -> DataError:

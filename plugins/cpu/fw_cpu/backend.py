@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from framework.backend import Backend
 from framework.backend.dtypes import DType
 from fw_cpu.kernels import KERNELS
+from fw_cpu.standard import STANDARD
 
 
 class CpuBackend(Backend):
@@ -18,9 +21,19 @@ class CpuBackend(Backend):
     xp = np
     synchronous = True
     writable = True
-    kernels = KERNELS
+    kernels = MappingProxyType({**KERNELS, **STANDARD})
     requirements = ("numpy",)
     install = "pip install numpy"
+
+    def __init__(self) -> None:
+        """Infinities and NaN are values here, as on a GPU: NumPy's warnings of them are not shown.
+
+        That is asked of Python, for warnings from the framework's modules alone and only of these kinds. NumPy's
+        own switch, `numpy.seterr`, is left to the user (and obeyed: `"raise"` raises); `numpy.errstate` around an
+        operation would cost as much as a small one.
+        """
+        kinds = "(divide by zero|invalid value|overflow|underflow) encountered"
+        warnings.filterwarnings("ignore", kinds, RuntimeWarning, r"(framework|fw_cpu)\.")
 
     def asarray(
         self, obj: Any, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None

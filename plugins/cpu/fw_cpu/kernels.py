@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fw_cpu.normalization import NORMALIZATION
+
 Array = Any
 
 
@@ -149,6 +151,40 @@ def xent_grad(probabilities: Array, targets: Array, g: Array) -> Array:
     return out.T
 
 
+_FREQUENT = 16
+"""Rows named more often than this are summed one by one; the others side by side, a value of each at a time."""
+
+
+def embedding_grad(g: Array, indices: Array, rows: int, padding_idx: int | None = None) -> Array:
+    """Zeros (rows, n) with `g` (..., n) added at rows `indices` (...): grouped by a sort, then whole rows are added."""
+    n, width = indices.size, g.shape[-1]
+    out = np.zeros((rows, width), g.dtype)
+    if not n:
+        return out
+    g = g.reshape(n, width)
+    named = indices.reshape(n)
+    order = np.argsort(named.astype(np.uint16) if rows <= 1 << 16 else named, kind="stable")  # 16 bits sort by radix
+    named = named[order]
+    starts = np.append(0, np.flatnonzero(named[1:] != named[:-1]) + 1)
+    counts = np.diff(starts, append=n)
+    falling = np.argsort(-counts, kind="stable")
+    starts, counts = starts[falling], counts[falling]
+    names = named[starts]
+    alone = int(np.searchsorted(-counts, -_FREQUENT))  # how many are named more often
+    for row, start, count in zip(names[:alone].tolist(), starts[:alone].tolist(), counts[:alone].tolist()):
+        np.add.reduce(g.take(order[start : start + count], axis=0), axis=0, out=out[row])
+    names, starts, counts = names[alone:], starts[alone:], counts[alone:]
+    if len(names):
+        sums = g.take(order[starts], axis=0)
+        for k in range(1, int(counts[0])):
+            live = int(np.searchsorted(-counts, -k))
+            sums[:live] += g.take(order[starts[:live] + k], axis=0)
+        out[names] = sums
+    if padding_idx is not None:
+        out[padding_idx] = 0
+    return out
+
+
 def scatter_add(array: Array, key: Any, values: Array) -> Array:
     """A copy of `array` with `values` added at `key`."""
     out = np.array(array)  # a scalar, which NumPy makes of 0-d results, cannot be written to
@@ -157,9 +193,13 @@ def scatter_add(array: Array, key: Any, values: Array) -> Array:
 
 
 def set_item(array: Array, key: Any, values: Array) -> Array:
-    """A copy of `array` with `values` at `key`."""
+    """A copy of `array` with `values` at `key`; where a place is named several times, the last of them.
+
+    NumPy writes in the order of memory, so that it is the last only if all lie in memory as they are read.
+    """
     out = np.array(array)  # a scalar, which NumPy makes of 0-d results, cannot be written to
-    out[key] = values
+    key = tuple([np.asarray(k, order="C") if isinstance(k, np.ndarray) else k for k in key])
+    out[key] = np.asarray(values, order="C")
     return out
 
 
@@ -250,10 +290,36 @@ def adam_update(
     return p, m, v
 
 
-KERNELS: dict[str, Callable[..., Any]] = {
+# -- without the functions that NumPy wraps its own methods in -------------------------------------------
+
+
+_reduce: Any = np.add.reduce
+
+
+def sum(x: Array, *, axis: Any = None, keepdims: bool = False) -> Array:
+    """Sum over `axis`."""
+    return _reduce(x, axis=axis, keepdims=keepdims)
+
+
+def min(x: Array, *, axis: Any, keepdims: bool) -> Array:
+    """Minimum over `axis`, without NumPy's wrapper."""
+    return np.minimum.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def max(x: Array, *, axis: Any, keepdims: bool) -> Array:
+    """Maximum over `axis`, without NumPy's wrapper."""
+    return np.maximum.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def astype(x: Array, dtype: Any) -> Array:
+    """A copy cast to `dtype`."""
+    return x.astype(dtype)
+
+
+KERNELS: dict[str, Callable[..., Any]] = NORMALIZATION | {
     f.__name__: f
     for f in (
-        linear, linear_dx, linear_dw, colsum, relu, relu_grad, softmax_cross_entropy, xent_grad,
-        scatter_add, set_item, get_item, sum_of_squares, sgd_update, adam_update,
+        linear, linear_dx, linear_dw, colsum, relu, relu_grad, softmax_cross_entropy, xent_grad, embedding_grad,
+        scatter_add, set_item, get_item, sum_of_squares, sgd_update, adam_update, sum, min, max, astype,
     )
 }  # fmt: skip
