@@ -15,6 +15,7 @@ from framework.nn.activations import Tanh as Tanh
 from framework.nn.containers import ModuleDict as ModuleDict
 from framework.nn.containers import ModuleList as ModuleList
 from framework.nn.containers import Sequential as Sequential
+from framework.nn.embedding import Embedding as Embedding
 from framework.nn.layers import Dropout as Dropout
 from framework.nn.layers import Flatten as Flatten
 from framework.nn.layers import Identity as Identity
@@ -29,4 +30,6 @@ from framework.nn.losses import MSELoss as MSELoss
 from framework.nn.losses import NLLLoss as NLLLoss
 from framework.nn.losses import SmoothL1Loss as SmoothL1Loss
 from framework.nn.module import Module as Module
+from framework.nn.norm import BatchNorm1d as BatchNorm1d
+from framework.nn.norm import LayerNorm as LayerNorm
 from framework.nn.parameter import Parameter as Parameter

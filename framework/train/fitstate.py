@@ -43,6 +43,8 @@ class Fit:
     schedulers: Sequence[LRSchedulerConfig]
     window: Window
     guard: Guard
+    clip: Callable[[Optimizer], None] | None
+    """Clips the gradients before each update."""
     move: Transfer
     training_step: Callable[..., Any]
     results: Results

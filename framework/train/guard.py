@@ -16,7 +16,10 @@ class Guard(Protocol):
     """Checks the loss and the gradients of each update."""
 
     def check(self, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
-        """Keep the update that is about to be made as number `step` from the weights if it is not finite."""
+        """Keep the update that is about to be made as number `step` from the weights if it is not finite.
+
+        May be asked again before the update is made.
+        """
 
     def read(self) -> None:
         """Raise if an update was kept away that has not been reported."""
@@ -62,8 +65,10 @@ class DeviceGuard:
         """On the device: whether all updates since the last look were finite."""
         self._good: Any = None
         """On the device: how many were."""
-        self._first = 0
-        """The step of the first of them."""
+        self._before: Any = None
+        """On the device: how many were before the step that was asked about last."""
+        self._first = self._last = 0
+        """The step of the first of them, and the one that was asked about last."""
 
     def check(self, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
         """Let the device decide whether the update is applied."""
@@ -78,12 +83,13 @@ class DeviceGuard:
         if loss is not None:
             ok = ns.logical_and(ok, ns.isfinite(ns.reshape(loss._data, ())))
         if self._ok is None:
-            self._first = step
-            self._good = ns.astype(ok, ns.int32)
+            self._first, self._before = step, 0
         else:
             ok = ns.logical_and(self._ok, ok)
-            self._good = self._good + ns.astype(ok, ns.int32)
-        self._ok = ok
+            if step != self._last:
+                self._before = self._good
+        self._good = self._before + ns.astype(ok, ns.int32)
+        self._ok, self._last = ok, step
         optimizer.apply_if = ok
 
     def read(self) -> None:

@@ -40,6 +40,7 @@ def run_batches(fit: Fit) -> None:
     """The batches that are left of this epoch."""
     hooks, progress, results, window, guard = fit.hooks, fit.progress, fit.results, fit.window, fit.guard
     optimizer, move, training_step, owner = fit.optimizer, fit.move, fit.training_step, type(fit.module).__name__
+    clip = fit.clip
     batches = fit.open_batches()
     try:
         for host_batch in batches:
@@ -71,6 +72,8 @@ def run_batches(fit: Fit) -> None:
                 for hook in hooks.before_step:
                     hook(optimizer)
                 guard.check(loss, optimizer, progress.global_step + 1)
+                if clip is not None:
+                    clip(optimizer)
                 optimizer.step()
                 progress.global_step += 1
                 for config in fit.step_schedulers:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from framework import nn
 from framework.errors import ConfigError
-from framework.train import checkpoint
+from framework.optim import Optimizer, clip_grad_norm_, clip_grad_value_
+from framework.train import checkpoint, options
 from framework.train.hparams import HyperParameters, arguments_for
 from framework.train.modulehooks import ModuleHooks
 from framework.train.results import LogPort
@@ -83,6 +84,41 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
     def predict_dataloader(self) -> Any:
         """The data to predict for, where the module brings them itself; one loader or a list."""
         raise NotImplementedError
+
+    # -- clipping ------------------------------------------------------------------------------------
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the gradients of an update; override it to do so in a way of your own, by `self.clip_gradients` or not.
+
+        Called after `on_before_optimizer_step`, with the Trainer's arguments. Gradients that are NaN or infinite
+        have been refused before, and are refused after it, too.
+        """
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def clip_gradients(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the gradients of the optimizer's parameters.
+
+        Args:
+            optimizer: whose parameters.
+            gradient_clip_val: the largest norm, or value; default the Trainer's. With none, or 0, nothing is done.
+            gradient_clip_algorithm: "norm" or "value"; default the Trainer's, else "norm".
+
+        Raises:
+            ConfigError: an argument makes no sense.
+        """
+        value, algorithm = options.clipping(gradient_clip_val, gradient_clip_algorithm)
+        value = self.trainer.gradient_clip_val if value is None else value
+        if not value:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if (algorithm or self.trainer.gradient_clip_algorithm) == "value":
+            clip_grad_value_(parameters, value)
+        else:
+            clip_grad_norm_(parameters, value)
 
     # -- logging -------------------------------------------------------------------------------------
 

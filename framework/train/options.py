@@ -14,6 +14,9 @@ PRECISIONS = {"32-true": "float32", "64-true": "float64", "32": "float32", "64":
 ACCELERATORS = {"gpu": "cuda", "auto": "auto"}
 """Lightning's names of devices that are not a backend's name already."""
 
+CLIPPINGS = ("norm", "value")
+"""Ways to clip gradients: all together by their norm, or each element."""
+
 Limit = int | float | None
 
 
@@ -139,6 +142,25 @@ def count(name: str, value: int, lowest: int) -> int:
     """
     _check_count(name, value, lowest)
     return value
+
+
+def clipping(value: int | float | None, algorithm: str | None) -> tuple[float | None, str | None]:
+    """Check `gradient_clip_val` and `gradient_clip_algorithm`.
+
+    Raises:
+        ConfigError: the value is no number from 0 on, or there is no such algorithm.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
+        raise ConfigError(
+            f"gradient_clip_val={value!r}: expected the largest norm, or value, of gradients, a number from 0 on "
+            "(0 and None clip nothing)"
+        )
+    if algorithm is not None and algorithm not in CLIPPINGS:
+        raise ConfigError(
+            f"gradient_clip_algorithm={algorithm!r} is not available; choose one of {', '.join(CLIPPINGS)}."
+            f"{did_you_mean(str(algorithm), CLIPPINGS)}"
+        )
+    return value, algorithm
 
 
 def precision_dtype(precision: str | int) -> str:

@@ -11,6 +11,7 @@ from framework.errors import ConfigError
 from framework.loggers.console import say
 from framework.train import checks, resume
 from framework.train.batches import Mover
+from framework.train.clipping import make_clipping
 from framework.train.evaluation import Evaluation, check_signature
 from framework.train.fitstate import Fit
 from framework.train.guard import make_guard
@@ -139,6 +140,7 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
     if saved is not None:
         saved = resume.restore_start(saved, module, stage.datamodule, trainer.callbacks)
     optimizer, schedulers = read_optimizers(module.configure_optimizers(), type(module).__name__)
+    guard = make_guard(backend)
     owners: dict[str, str] = {}
     classes = checks.num_classes(module)
     if classes is not None:
@@ -157,7 +159,8 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
         optimizer=optimizer,
         schedulers=schedulers,
         window=Window(trainer.accumulate_grad_batches),
-        guard=make_guard(backend),
+        guard=guard,
+        clip=make_clipping(trainer, module, guard),
         move=Mover(backend, trainer.strategy.device, trainer.dtype),
         training_step=check_signature(module.training_step, (train,)),
         results=Results("training", backend, owners, by_step=True),

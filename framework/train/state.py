@@ -32,6 +32,8 @@ class TrainerState:
     validation: Validation
     log_every_n_steps: int
     accumulate_grad_batches: int
+    gradient_clip_val: float | None
+    gradient_clip_algorithm: str | None
     default_root_dir: str
     callbacks: list[Callback]
     loggers: list[Logger]

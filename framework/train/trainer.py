@@ -57,6 +57,8 @@ class Trainer(TrainerState):
         enable_progress_bar: add a `TQDMProgressBar` if there is none.
         enable_model_summary: add a `ModelSummary` if there is none.
         accumulate_grad_batches: batches that make one update.
+        gradient_clip_val: the largest norm, or value, of the gradients of an update; None or 0 for no limit.
+        gradient_clip_algorithm: "norm" (the default): scale all gradients together; "value": cut each element.
         default_root_dir: where `runs/` is; default the current folder.
 
     Raises:
@@ -91,6 +93,8 @@ class Trainer(TrainerState):
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
         accumulate_grad_batches: int = 1,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
         default_root_dir: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -102,6 +106,8 @@ class Trainer(TrainerState):
         self.validation = options.validation(val_check_interval, check_val_every_n_epoch, num_sanity_val_steps, n)
         self.log_every_n_steps = options.count("log_every_n_steps", log_every_n_steps, lowest=0)
         self.accumulate_grad_batches = checks.check_accumulation(accumulate_grad_batches)
+        clipping = options.clipping(gradient_clip_val, gradient_clip_algorithm)
+        self.gradient_clip_val, self.gradient_clip_algorithm = clipping
         self.precision = precision
         self.dtype = dtype_named(options.precision_dtype(precision))
         self.default_root_dir = "." if default_root_dir is None else str(default_root_dir)

@@ -62,14 +62,17 @@ def images(n: int = 8) -> tuple[Tensor, Tensor]:
     return fw.random.normal((n, 2, 3)), fw.random.integers(4, shape=(n,))
 
 
+ONE = np.float64(1.0)  # hyper-parameters are often NumPy's numbers
+
+
 def model() -> nn.Module:
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 5), nn.GELU(), nn.Dropout(0.2), nn.Linear(5, 5),
+        nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5, 1e-4 * ONE, 0.2 * ONE), nn.BatchNorm1d(5, momentum=None),
+        nn.ReLU(), nn.LayerNorm(5, 1e-4 * ONE), nn.Linear(5, 5), nn.GELU(), nn.Dropout(0.2), nn.Linear(5, 5),
         nn.Tanh(), nn.Linear(5, 5), nn.SiLU(), nn.ELU(), nn.LeakyReLU(), nn.Softplus(), nn.Sigmoid(), nn.Linear(5, 4),
     )  # fmt: skip
 
 
-ONE = np.float64(1.0)  # hyper-parameters are often NumPy's numbers
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "sgd": lambda p: optim.SGD(p, lr=0.1 * ONE),
     "momentum": lambda p: optim.SGD(p, 0.1 * ONE, 0.9 * ONE, dampening=0.1 * ONE, weight_decay=0.1 * ONE),
@@ -96,6 +99,9 @@ def test_training_steps(watched: str, name: str) -> None:
         logits = net(x)
         loss = nn.functional.cross_entropy(logits, y)
         loss.backward()
+        norm = optim.clip_grad_norm_(net.parameters(), 0.5 * ONE, norm_type=2.0 * ONE)
+        optim.clip_grad_norm_(net.parameters(), 0.1 * ONE, norm_type=3.0 * ONE)
+        optim.clip_grad_value_(net.parameters(), 0.01 * ONE)
         optimizer.step()
         schedule.step()
         accuracy.update(logits, y)
@@ -103,12 +109,30 @@ def test_training_steps(watched: str, name: str) -> None:
         mean.update(0.5 * ONE)
     assert isinstance(next(net.parameters()).data, Watched)
     assert isinstance(next(net.parameters()).grad.data, Watched)
+    assert norm.dtype == "float32"
+    assert {b.dtype.name for b in net.buffers()} == {"float32", "int64"}
     assert np.isfinite([mean.compute(), accuracy.compute()]).all()
     optimizer.load_state_dict(optimizer.state_dict())
     optimizer.step()
     assert FOUND == []
     for state in optimizer.state.values():
         assert all(a.dtype == np.float32 for a in state.values() if hasattr(a, "dtype"))
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"padding_idx": 1}, {"max_norm": 0.5 * ONE}, {"scale_grad_by_freq": True}])
+def test_embedding(watched: str, kwargs: dict[str, Any]) -> None:
+    layer = nn.Embedding(7, 3, **kwargs)
+    out = layer(fw.random.integers(7, shape=(4, 5)))
+    (out * out).sum().backward()
+    assert out.dtype == layer.weight.dtype == layer.weight.grad.dtype == "float32"
+    assert FOUND == []
+
+
+def test_evaluation(watched: str) -> None:
+    net = model().eval()
+    with fw.no_grad():
+        assert net(images()[0]).dtype == "float32"
+    assert FOUND == []
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

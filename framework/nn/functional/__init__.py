@@ -15,8 +15,11 @@ from framework.nn.functional.classification import binary_cross_entropy_with_log
 from framework.nn.functional.classification import cross_entropy as cross_entropy
 from framework.nn.functional.classification import kl_div as kl_div
 from framework.nn.functional.classification import nll_loss as nll_loss
+from framework.nn.functional.embedding import embedding as embedding
 from framework.nn.functional.layer import dropout as dropout
 from framework.nn.functional.layer import linear as linear
+from framework.nn.functional.norm import batch_norm as batch_norm
+from framework.nn.functional.norm import layer_norm as layer_norm
 from framework.nn.functional.regression import huber_loss as huber_loss
 from framework.nn.functional.regression import l1_loss as l1_loss
 from framework.nn.functional.regression import mse_loss as mse_loss

@@ -1,0 +1,155 @@
+"""Clipping of gradients, between backward and the optimizer's step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from framework.autodiff import Tensor, no_grad, ops, tensor
+from framework.errors import ConfigError, DTypeError, NonFiniteError
+
+_ROUNDING = 1e-6
+"""Added to the norm that is divided by."""
+
+
+@no_grad()
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
+    """Scale the gradients of all parameters together so that their norm is at most `max_norm` (Pascanu et al. 2013).
+
+    The norm is that of all gradients as one vector. Each `grad` is replaced, never written into; nothing is
+    read from a device. A norm that is NaN or infinite makes gradients NaN or 0, as in PyTorch; the Trainer
+    looks before it clips.
+
+    Args:
+        parameters: those of a model, or one; those without a gradient are left out.
+        max_norm: the largest norm allowed.
+        norm_type: the p of the norm; `math.inf` for the largest absolute value.
+        error_if_nonfinite: raise where the norm is not finite. That reads it from the device.
+
+    Returns:
+        The norm before clipping, 0-d; 0 where there is no gradient.
+
+    Raises:
+        ConfigError: `max_norm` is negative, or `norm_type` not positive.
+        NonFiniteError: the norm is not finite and `error_if_nonfinite`; no gradient was changed.
+
+    Examples:
+        >>> import framework as fw
+        >>> p = fw.nn.Parameter([0.0, 0.0])
+        >>> p.grad = [3.0, 4.0]
+        >>> fw.optim.clip_grad_norm_(p, max_norm=1.0).item()
+        5.0
+        >>> [round(g, 3) for g in p.grad.tolist()]
+        [0.6, 0.8]
+    """
+    max_norm, p = float(max_norm), float(norm_type)
+    if not max_norm >= 0:
+        raise ConfigError(f"clip_grad_norm_: max_norm is the largest norm allowed, at least 0; got {max_norm}")
+    if not p > 0:
+        raise ConfigError(f"clip_grad_norm_: norm_type is the p of a norm, positive or infinite; got {norm_type!r}")
+    leaves = _with_gradients("clip_grad_norm_", parameters)
+    if not leaves:
+        return tensor(0.0)
+    total = _norm([g for _, g in leaves], p)
+    if error_if_nonfinite and not math.isfinite(total.item()):
+        raise NonFiniteError(
+            f"clip_grad_norm_: the norm of {len(leaves)} gradients is {total.item()}; nothing was clipped. Look at the "
+            "loss and at the learning rate; error_if_nonfinite=False clips all the same"
+        )
+    factor = max_norm / (total + _ROUNDING)
+    if total._level is None and total.backend.synchronous:  # reading is free, and most often nothing is to be done
+        known = factor.item()
+        if not known >= 1.0:
+            for node, g in leaves:
+                _replace(node, g * known)
+        return total
+    factor = ops.minimum(factor, 1.0)
+    for node, g in leaves:
+        _replace(node, g * factor.to(device=g.device, dtype=g.dtype))
+    return total
+
+
+@no_grad()
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Bring every element of every gradient into [−`clip_value`, `clip_value`]; NaN stays.
+
+    Each `grad` is replaced, never written into; nothing is read from a device.
+
+    Args:
+        parameters: those of a model, or one; those without a gradient are left out.
+        clip_value: the largest absolute value allowed.
+
+    Raises:
+        ConfigError: `clip_value` is negative.
+
+    Examples:
+        >>> import framework as fw
+        >>> p = fw.nn.Parameter([0.0, 0.0])
+        >>> p.grad = [-3.0, 0.5]
+        >>> fw.optim.clip_grad_value_(p, 1.0)
+        >>> p.grad.tolist()
+        [-1.0, 0.5]
+    """
+    clip_value = float(clip_value)
+    if not clip_value >= 0:
+        raise ConfigError(f"clip_grad_value_: clip_value is the largest value allowed, at least 0; got {clip_value}")
+    for node, g in _with_gradients("clip_grad_value_", parameters):
+        _replace(node, ops.clip(g, -clip_value, clip_value))
+
+
+def _with_gradients(name: str, parameters: Any) -> list[tuple[Any, Tensor]]:
+    """The leaves that have a gradient, and this as a Tensor."""
+    if not isinstance(parameters, Tensor) and not isinstance(parameters, Iterable):
+        raise DTypeError(
+            f"{name}: takes a Tensor or several, got {type(parameters).__name__}"
+            + ("; pass its .parameters()" if hasattr(parameters, "parameters") else "")
+        )
+    found = []
+    for p in (parameters,) if isinstance(parameters, Tensor) else parameters:
+        if not isinstance(p, Tensor):
+            raise DTypeError(f"{name}: takes a Tensor or several, got a {type(p).__name__} among them")
+        node = p._node
+        if node is not None and node.grad is not None:
+            g = node.grad
+            found.append((node, g if isinstance(g, Tensor) else Tensor(g, None, node.ns)))
+    return found
+
+
+def _replace(node: Any, g: Tensor) -> None:
+    """Give a leaf another gradient. What it had may be seen by others, which keep it."""
+    node.grad = g if g._level is not None else g._data
+
+
+def _norm(gradients: list[Tensor], p: float) -> Tensor:
+    """The p-norm of all gradients as one vector, on the device of the first."""
+    device = gradients[0].device
+    parts = [_part(_wide_enough(g), p).to(device=device) for g in gradients]
+    if p == math.inf:
+        return ops.max(ops.stack(parts))
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return ops.sqrt(total) if p == 2 else total ** (1.0 / p)
+
+
+def _wide_enough(g: Tensor) -> Tensor:
+    """Real numbers of at least 32 bits: the squares of smaller ones overflow soon."""
+    if g.dtype.kind == "complex":
+        return ops.abs(g)
+    return g if g.dtype.itemsize >= 4 else ops.astype(g, "float32")
+
+
+def _part(g: Tensor, p: float) -> Tensor:
+    """What one gradient adds to the norm: the sum of |g|^p, or the largest |g|."""
+    if p == 2:
+        return ops.sum_of_squares(g) if g._level is not None else Tensor(g._ns.sum_of_squares(g._data), None, g._ns)
+    size = ops.abs(g)
+    if p == math.inf:
+        return ops.max(size) if g.size else ops.sum(size)
+    return ops.sum(size if p == 1 else size**p)
