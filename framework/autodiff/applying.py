@@ -149,35 +149,37 @@ def nary(p: Primitive) -> Callable[..., Tensor]:
     promotes = p.promotes
     has_residual = p.residual
 
+    flags = p.flags
+
     def apply(*inputs: Any, **params: Any) -> Tensor:
         ns = dtype = None
         raw: list[Any] = []
         parents: list[Any] = []
-        tracked = False
-        for x in inputs:
-            if x is None:
-                raw.append(None)
-                parents.append(None)
-                continue
-            if not isinstance(x, Tensor) or x._level is not None:
-                return _prepared(p, inputs, params)
-            data = x._data
-            if ns is None:
-                ns, dtype = x._ns, data.dtype
-            elif x._ns is not ns or (promotes and data.dtype is not dtype and data.dtype != dtype):
-                return _prepared(p, inputs, params)
-            raw.append(data)
-            node = x._node
-            parents.append(node)
-            if node is not None:
-                tracked = True
+        try:
+            for x in inputs:
+                if x is None:
+                    raw.append(None)
+                    parents.append(None)
+                    continue
+                if x._level is not None:
+                    return _prepared(p, inputs, params)
+                data = x._data
+                if ns is None:
+                    ns, dtype = x._ns, data.dtype
+                elif x._ns is not ns or (promotes and data.dtype is not dtype and data.dtype != dtype):
+                    return _prepared(p, inputs, params)
+                raw.append(data)
+                parents.append(x._node)
+        except AttributeError:  # not a Tensor
+            return _prepared(p, inputs, params)
         out = getattr(ns, name)(*raw, **params)
         residual = None
         if has_residual:
             out, residual = out
-        if not tracked or not differentiable or not grad_enabled.get():
+        mask = tuple([node is not None for node in parents])
+        if True not in mask or not differentiable or not grad_enabled.get():
             return Tensor(out, None, ns)  # type: ignore[arg-type]
-        keep_out, *keep_in = p.kept(tuple([node is not None for node in parents]))
+        keep_out, *keep_in = flags.get(mask) or p.kept(mask)
         saved = (out if keep_out else None, residual, *[a if k else None for a, k in zip(raw, keep_in)])
         return Tensor(out, Node(p, tuple(parents), saved, params, out, ns), ns)  # type: ignore[arg-type]
 

@@ -59,18 +59,18 @@ class Primitive:
         self.view = view
         self.floating = floating
         self.apply: Any = None
-        self._kept: dict[tuple[bool, ...], tuple[bool, ...]] = {}
+        self.flags: dict[tuple[bool, ...], tuple[bool, ...]] = {}  # by mask, see `kept`
 
     def kept(self, mask: tuple[bool, ...]) -> tuple[bool, ...]:
         """What to save, `(out, *inputs)`, when the inputs in `mask` need gradients."""
         try:
-            return self._kept[mask]
+            return self.flags[mask]
         except KeyError:
             need = {i for i, wanted in enumerate(mask) if wanted}
             flags = [bool(need & set(self.keep_out))]
             for i in range(len(mask)):
                 flags.append(bool(need & set(self._keep_of(i))))
-            self._kept[mask] = result = tuple(flags)
+            self.flags[mask] = result = tuple(flags)
             return result
 
     def _keep_of(self, i: int) -> tuple[int, ...]:

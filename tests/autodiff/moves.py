@@ -20,8 +20,8 @@ ZERO_SIZE = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 
 
 def examples(count: int) -> Any:
-    """`count` examples, the same each time; in a full run twenty times as many, new ones each time."""
-    return settings(max_examples=20 * count if FULL else count, deadline=None, derandomize=not FULL, database=None)
+    """`count` examples, the same each time; in a full run eight times as many, new ones each time."""
+    return settings(max_examples=8 * count if FULL else count, deadline=None, derandomize=not FULL, database=None)
 
 
 def values(shape: tuple[int, ...], seed: int = 0) -> Any:

@@ -34,7 +34,7 @@ from framework.autodiff.kinds import align_ranks
 from framework.autodiff.namespace import PRIMITIVES, ops
 from framework.autodiff.primitive import expose, primitive
 
-PROVED = cases(count=14 if FULL else 2)
+PROVED = cases(count=11 if FULL else 2)
 BATCHED = cases(count=6 if FULL else 1, keep=lambda name: not ROWS[name].batchable)
 NARROW = cases(first=100, count=4 if FULL else 1, keep=lambda name: not ROWS[name].narrow)
 MIXED = [

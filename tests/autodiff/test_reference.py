@@ -23,8 +23,8 @@ pytestmark = pytest.mark.reference
 
 FULL = os.environ.get("FW_TEST_CASES") == "full"
 GENERATED = cases(count=12 if FULL else 1, keep=lambda name: not ROWS[name].no_jax)
-JAX_SEEDS = range(700 if FULL else 40)
-TORCH_SEEDS = range(5000, 7000 if FULL else 5050)
+JAX_SEEDS = range(150 if FULL else 40)
+TORCH_SEEDS = range(5000, 5400 if FULL else 5050)
 
 
 @pytest.fixture(scope="module")

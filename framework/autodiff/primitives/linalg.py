@@ -159,9 +159,9 @@ def linear(x: Any, weight: Any, bias: Any = None, /) -> Tensor:
     """
     if not isinstance(x, Tensor):
         x = as_tensor(x, weight if isinstance(weight, Tensor) else None)
-    shape = x.shape
-    if not shape or shape[-1] != weight.shape[-1]:
-        raise _linear_error(shape, weight.shape)
+    given = x._data.shape if x._level is None else x.shape
+    if not given or given[-1] != weight.shape[-1]:
+        raise _linear_error(x.shape, weight.shape)
     return _linear(x, weight) if bias is None else _linear(x, weight, bias)
 
 
@@ -256,8 +256,8 @@ def softmax_cross_entropy(logits: Any, targets: Any, /, *, reduction: str = "mea
         ShapeError: targets are not of the shape of logits without its last axis.
         DTypeError: targets are not integers.
     """
-    logits = as_tensor(logits)
-    targets = as_tensor(targets, logits)
+    logits = logits if isinstance(logits, Tensor) else as_tensor(logits)
+    targets = targets if isinstance(targets, Tensor) else as_tensor(targets, logits)
     if targets.shape != logits.shape[:-1]:
         raise ShapeError(
             f"cross-entropy: logits of shape {logits.shape} need targets of shape {logits.shape[:-1]}, "
