@@ -8,6 +8,7 @@ Both offer the Array API's functions, the primitives and the performance names o
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from framework.autodiff.modes import get_default_dtype
@@ -20,6 +21,10 @@ PRIMITIVES: dict[str, Primitive] = {}
 """Every primitive by name."""
 
 
+LATER: dict[str, str] = {}
+"""Names that are declared when they are first asked for, each with the module that does it."""
+
+
 class Ops:
     """The differentiable functions on Tensors, by name; filled by the modules that declare them."""
 
@@ -29,6 +34,9 @@ class Ops:
         return bool(x.dtype.kind == "complex")
 
     def __getattr__(self, name: str) -> Any:
+        if name in LATER:
+            import_module(LATER[name])
+            return self.__dict__[name]
         if name in KERNELS:  # a performance name differentiated again is its composition
             value = partial(KERNELS[name], self)
             setattr(self, name, value)
@@ -78,6 +86,8 @@ class RawNamespace:
             return kernel
         if name in KERNELS:
             return partial(KERNELS[name], self)
+        if name in LATER:
+            import_module(LATER[name])
         primitive = PRIMITIVES.get(name)
         if primitive is not None and primitive.forward is not None:
             return partial(primitive.forward, self)

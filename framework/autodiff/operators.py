@@ -322,9 +322,12 @@ class Operators:
         """Complex conjugate; the same where it is real."""
         return ops.conj(self)
 
-    def round(self, decimals: int = 0) -> T:
-        """Rounded to the nearest even number, or to `decimals` places."""
-        return ops.round(self, decimals)
+    def round(self: T, decimals: int = 0) -> T:
+        """The nearest numbers with so many decimal places; of two, the even one."""
+        if decimals == 0 or (decimals > 0 and not self.dtype.is_differentiable):
+            return ops.round(self)
+        scale = 10.0**decimals
+        return ops.astype(ops.round(self * scale) / scale, self.dtype)
 
     def clip(self, min: Any = None, max: Any = None) -> T:
         """Limited to `[min, max]`."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from framework.backend.dtypes import DTYPES, DType, dtype
-from framework.backend.program import Program
 from framework.errors import BackendError, DTypeError
+
+if TYPE_CHECKING:
+    from framework.backend.program import Program
 
 
 class Backend(ABC):

@@ -12,10 +12,12 @@ if __name__ == "numpy":
     raise ImportError("framework/numpy was imported under the name 'numpy': remove framework/ from sys.path")
 
 import math as _math
+from importlib import import_module as _import_module
 from typing import Any as _Any
 
 from framework.autodiff import Tensor as ndarray  # noqa: F401, N813 - the type of arrays, under NumPy's name
 from framework.autodiff import ops as _ops
+from framework.autodiff.namespace import LATER as _LATER
 from framework.backend.dtypes import bfloat16 as bfloat16
 from framework.backend.dtypes import bool_ as bool  # noqa: F401
 from framework.backend.dtypes import bool_ as bool_
@@ -32,9 +34,6 @@ from framework.backend.dtypes import uint8 as uint8
 from framework.backend.dtypes import uint16 as uint16
 from framework.backend.dtypes import uint32 as uint32
 from framework.backend.dtypes import uint64 as uint64
-from framework.numpy import _everyday
-from framework.numpy import fft as fft
-from framework.numpy import linalg as linalg
 from framework.numpy._dtypes import can_cast as can_cast
 from framework.numpy._dtypes import finfo as finfo
 from framework.numpy._dtypes import iinfo as iinfo
@@ -87,17 +86,50 @@ _ALIASES = {
 }  # fmt: skip
 
 
+_OFFERED = tuple((_STANDARD + _EVERYDAY).split())
+_NUMBERS = ("can_cast", "e", "finfo", "iinfo", "inf", "isdtype", "nan", "newaxis", "pi", "result_type")
+
+
+_WIDER = ("round",)
+"""What the everyday modules have with more arguments than the standard."""
+
+
 def __getattr__(name: str) -> _Any:
+    """Names that are not asked for in every program: their modules are imported here."""
+    if name in ("fft", "linalg"):
+        return _import_module(f"framework.numpy.{name}")
+    if name == "__all__":
+        return [*dict.fromkeys((*_OFFERED, *_everyday_names(), *_ALIASES, *_NUMBERS))]
+    if name in _ALIASES:
+        target = _ALIASES[name]
+        value = globals()[target] if target in globals() else __getattr__(target)
+    elif name in _OFFERED and name not in _WIDER:
+        value = getattr(_ops, name)
+    else:
+        value = _everyday_value(name)
+    globals()[name] = value
+    return value
+
+
+def _everyday_value(name: str) -> _Any:
+    if not name.startswith("__"):
+        for room in _rooms():
+            if name in room.__all__:
+                return getattr(room, name)
     raise AttributeError(f"framework.numpy has no {name!r}; it offers the Array API's names and NumPy's everyday ones")
 
 
-_offered = dict.fromkeys(name for name in (_STANDARD + _EVERYDAY).split() if hasattr(_ops, name))
-globals().update({name: getattr(_ops, name) for name in _offered})
-_written = _everyday.__all__
-globals().update({name: getattr(_everyday, name) for name in _written})
-globals().update({alias: getattr(_ops, name) for alias, name in _ALIASES.items() if hasattr(_ops, name)})
+def _rooms() -> tuple[_Any, ...]:
+    return _import_module("framework.numpy._everyday"), _import_module("framework.numpy._data")
 
-__all__ = [
-    *_offered, *_written, *(alias for alias in _ALIASES if alias in globals()), "can_cast", "e", "finfo", "iinfo",
-    "inf", "isdtype", "nan", "newaxis", "pi", "result_type",
-]  # fmt: skip
+
+def _everyday_names() -> list[str]:
+    return [name for room in _rooms() for name in room.__all__]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__"), "fft", "linalg"})
+
+
+globals().update({name: getattr(_ops, name) for name in _OFFERED if name not in (*_LATER, *_WIDER)})
+globals().update({alias: globals()[name] for alias, name in _ALIASES.items() if name in globals()})

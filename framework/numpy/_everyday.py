@@ -13,10 +13,10 @@ from framework.errors import ShapeError
 Axis = int | Sequence[int] | None
 
 __all__ = [
-    "allclose", "append", "array_equal", "average", "copy", "cross", "deg2rad", "degrees", "diagonal", "exp2", "fmax",
-    "fmin", "identity", "isclose", "iscomplexobj", "isneginf", "isposinf", "isrealobj", "isscalar", "logaddexp2",
-    "logspace", "median", "nanmax", "nanmean", "nanmin", "nansum", "ndim", "ptp", "rad2deg", "radians", "shape", "sinc",
-    "size", "trace", "trapezoid", "tri", "vdot",
+    "allclose", "append", "array_equal", "average", "cbrt", "copy", "cross", "deg2rad", "degrees", "diagonal", "exp2",
+    "fmax", "fmin", "heaviside", "identity", "isclose", "iscomplexobj", "isneginf", "isposinf", "isrealobj", "isscalar",
+    "logaddexp2", "logspace", "median", "nanmax", "nanmean", "nanmin", "nansum", "ndim", "ptp", "rad2deg", "radians",
+    "round", "shape", "sinc", "size", "trace", "trapezoid", "tri", "vdot",
 ]  # fmt: skip
 
 # -- what an array is ------------------------------------------------------------------------------
@@ -98,6 +98,18 @@ def exp2(x: Any, /) -> Tensor:
     return ops.pow(2.0, as_tensor(x))
 
 
+def cbrt(x: Any, /) -> Tensor:
+    """The cube root, negative of negative numbers."""
+    x = as_tensor(x)
+    return ops.sign(x) * ops.abs(x) ** (1 / 3)
+
+
+def heaviside(x1: Any, x2: Any, /) -> Tensor:
+    """0 where x1 is negative, 1 where it is positive, x2 where it is 0."""
+    x1, x2 = _beside(x1, x2)
+    return ops.where(x1 == 0, x2, (ops.sign(x1) + 1.0) / 2.0)
+
+
 def logaddexp2(x1: Any, x2: Any, /) -> Tensor:
     """log2(2^x1 + 2^x2)."""
     x1, x2 = _beside(x1, x2)
@@ -110,6 +122,11 @@ def sinc(x: Any, /) -> Tensor:
     zero = x == 0
     safe = ops.where(zero, 1.0, x)
     return ops.where(zero, 1 - x * x / 6, ops.sin(safe) / safe)
+
+
+def round(x: Any, /, decimals: int = 0) -> Tensor:
+    """The nearest numbers with so many decimal places; of two, the even one."""
+    return as_tensor(x).round(decimals)
 
 
 def radians(x: Any, /) -> Tensor:

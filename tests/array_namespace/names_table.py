@@ -167,9 +167,10 @@ for _name in ("real", "imag", "conj", "conjugate", "angle"):
 
 # -- more element by element ----------------------------------------------------------------------------------
 
-for _name in ("copysign", "fmax", "fmin", "logaddexp2", "nextafter"):
+for _name in ("copysign", "fmax", "fmin", "heaviside", "logaddexp2", "nextafter"):
     row(_name, lambda np, a, b, n=_name: getattr(np, n)(a, b), x(2, 3), x(3, low=0.5))
 for _name in (
+    "cbrt",
     "exp2",
     "fabs",
     "fix",
@@ -184,6 +185,12 @@ for _name in (
     "isneginf",
 ):
     row(_name, lambda np, a, n=_name: getattr(np, n)(a), x(2, 3))
+for _name in ("round", "around"):
+    for _places in (0, 2, -1):
+        row(_name, lambda np, a, n=_name, d=_places: getattr(np, n)(a, d), 10 * x(2, 3))
+    row(_name, lambda np, a, n=_name: getattr(np, n)(a, decimals=-1), np.array([14, 15, 25, -37]))
+    row(_name, lambda np, a, n=_name: getattr(np, n)(a, 2), np.array([14, 15]))
+row("heaviside", lambda np, a: np.heaviside(a, 0.5), np.array([0.0, -1.0, 3.0, np.nan]))
 row("isclose", lambda np, a: np.isclose(a, a + np.round(a) * 1e-4), x(2, 3))
 row("isclose", lambda np, a: np.isclose(a, a, equal_nan=True), np.array([1.0, np.nan, -2.0]))
 
@@ -212,6 +219,26 @@ for _name in ("nanmax", "nanmean", "nanmin", "nansum"):
 row("trapezoid", lambda np, a: np.trapezoid(a, dx=0.5, axis=0), x(3, 2))
 row("trapezoid", lambda np, a, b: np.trapezoid(a, b), x(2, 3), np.array([0.0, 0.5, 2.0]))
 
+row("cov", lambda np, a: np.cov(a), x(2, 4))
+row("cov", lambda np, a: np.cov(a, rowvar=False, ddof=0), x(4, 3))
+row("cov", lambda np, a: np.cov(a), x(5))
+for _name, _unit in (("quantile", 1), ("percentile", 100)):
+    row(_name, lambda np, a, n=_name, q=0.3 * _unit: getattr(np, n)(a, q), x(2, 3))
+    row(_name, lambda np, a, n=_name, q=_unit: getattr(np, n)(a, q, axis=0, keepdims=True), x(4, 2))
+    row(_name, lambda np, a, n=_name, q=0.0: getattr(np, n)(a, q, axis=-1), x(4, 1))
+    row(_name, lambda np, a, n=_name, q=(0.5 * _unit, 0.9 * _unit): getattr(np, n)(a, q, axis=1), x(2, 5))
+    row(_name, lambda np, a, n=_name, q=(0.5 * _unit, 0.9 * _unit): getattr(np, n)(a, q, keepdims=True), x(2, 5))
+    row(
+        _name, lambda np, a, n=_name, q=0.5 * _unit: getattr(np, n)(a, q, axis=1), np.array([[1.0, np.nan], [2.0, 3.0]])
+    )
+row("polyval", lambda np, a, b: np.polyval(a, b), x(4), x(2, 3))
+row("polyval", lambda np, a: np.polyval([2.0, 0.0, 1], a), x(3))
+_places = np.array([-1.0, 0.25, 1.5])
+for _extra in ({}, {"left": -5.0, "right": 7.0}):
+    row("interp", lambda np, a, e=_extra: np.interp(a, _places, np.asarray([2.0, -1.0, 3.0]), **e), x(2, 4))
+row("interp", lambda np, a, b: np.interp(np.asarray([-2.0, 0.0, 0.3, 4.0], dtype="float64"), np.sort(a), b), x(5), x(5))
+row("interp", lambda np, a: np.interp(a, np.asarray([0.5]), np.asarray([2.0])), x(4))
+
 # -- more that move elements ------------------------------------------------------------------------------------
 
 for _name in ("atleast_1d", "atleast_2d", "atleast_3d"):
@@ -239,6 +266,17 @@ row("unique_values", lambda np, a: np.unique_values(np.concat([a, a])), x(6))
 row("unique_counts", lambda np, a: np.unique_counts(np.concat([a, a])).counts, x(6))
 row("unique_inverse", lambda np, a: np.unique_inverse(np.round(a)).inverse_indices, x(2, 3))
 row("unique_all", lambda np, a: np.unique_all(np.concat([a, a])).indices, x(6))
+row("unique", lambda np, a: np.unique(np.concat([a, a])), x(6))
+for _i in (1, 2, 3):
+    row("unique", lambda np, a, i=_i: np.unique(np.concat([a, a]), *(k == i for k in (1, 2, 3)))[1], x(6))
+row("tril_indices", lambda np, a: np.asarray(a)[np.tril_indices(3)], x(3, 3))
+row("tril_indices", lambda np: np.stack(np.tril_indices(3, -1, 2)))
+row("triu_indices", lambda np, a: np.asarray(a)[np.triu_indices(2, 1, 4)], x(2, 4))
+row("triu_indices", lambda np: np.stack(np.triu_indices(3)))
+row("diag_indices", lambda np, a: np.asarray(a)[np.diag_indices(3)], x(3, 3))
+row("diag_indices", lambda np: np.stack(np.diag_indices(2, 3)))
+row("unravel_index", lambda np, a: np.stack(np.unravel_index(a, (3, 2, 4))), np.array([[0, 5], [23, 9]]))
+row("unravel_index", lambda np, a: np.stack(np.unravel_index(a, 6)), np.array([0, 5]))
 row("argwhere", lambda np, a: np.argwhere(a > 0), x(2, 3))
 row("flatnonzero", lambda np, a: np.flatnonzero(a > 0), x(2, 3))
 

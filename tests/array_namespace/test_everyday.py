@@ -118,3 +118,16 @@ def test_infinities_as_numbers(dtype: str, backend: str) -> None:
     z = fnp.nan_to_num(fw.tensor([complex(math.nan, 1.0), complex(2.0, math.inf)], backend=backend), posinf=5.0)
     assert z.tolist() == [1j, 2 + 5j]
     assert fnp.nansum(x[:3]).item() == math.inf  # no missing value
+
+
+def test_data_that_does_not_fit() -> None:
+    t = fw.tensor(np.ones((2, 0, 3)))
+    for call, message in (
+        (lambda: fnp.cov(t), r"cov takes a matrix of variables and observations, got shape \(2, 0, 3\)"),
+        (lambda: fnp.quantile(t, 0.5, axis=1), r"quantile over axis 1 of shape \(2, 0, 3\), which holds no element"),
+        (lambda: fnp.interp(1.0, [1.0, 2.0], [1.0]), r"as many values as places.*\(2,\) and \(1,\)"),
+    ):
+        with pytest.raises(ShapeError, match=message):
+            call()
+    with pytest.raises(ValueError, match=r"quantile needs parts from 0 to 1, got 1\.01"):
+        fnp.percentile([1.0, 2.0], 101)

@@ -36,7 +36,16 @@ def both(name: str, i: int) -> tuple[Call, Call, tuple[Any, ...]]:
     return lambda *a: call(fnp, *a), lambda *a: call(np, *a), inputs
 
 
-BY_VALUE = {"nonzero", "argwhere", "flatnonzero", "unique_all", "unique_counts", "unique_inverse", "unique_values"}
+BY_VALUE = {
+    "nonzero",
+    "argwhere",
+    "flatnonzero",
+    "unique",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
+}
 """Functions whose result has a shape that depends on values."""
 STEPS = {
     "around", "ceil", "empty_like", "fix", "floor", "floor_divide", "full_like", "isfinite", "isinf", "isnan",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import rows_elementwise  # noqa: F401 - the modules fill the table
+import rows_everyday  # noqa: F401
 import rows_layers  # noqa: F401
 import rows_linalg  # noqa: F401
 import rows_products  # noqa: F401
@@ -66,6 +67,7 @@ NOT_DIFFERENTIABLE = frozenset(
     allclose array_equal equal greater greater_equal isclose isfinite isinf isnan isneginf isposinf less less_equal
     not_equal signbit all any logical_and logical_not logical_or logical_xor
     argmax argmin argsort argwhere count_nonzero flatnonzero nonzero searchsorted
+    diag_indices tril_indices triu_indices unravel_index
     linalg.matrix_rank
     fft.fftfreq fft.rfftfreq stop_gradient
     """.split()

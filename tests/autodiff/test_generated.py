@@ -30,8 +30,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import framework as fw
+from framework.autodiff import PRIMITIVES, ops
 from framework.autodiff.kinds import align_ranks
-from framework.autodiff.namespace import PRIMITIVES, ops
 from framework.autodiff.primitive import expose, primitive
 
 PROVED = cases(count=11 if FULL else 2)

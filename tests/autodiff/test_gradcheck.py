@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from framework.autodiff import PRIMITIVES, ops
 from framework.autodiff.kinds import elementwise
 from framework.autodiff.primitive import expose, primitive
 
+_NUMBERS = count()
+
 
 @pytest.fixture
 def made_up() -> Iterator[Callable[..., Any]]:
@@ -19,7 +22,7 @@ def made_up() -> Iterator[Callable[..., Any]]:
     names: list[str] = []
 
     def declare(*partials: Any, forward: Any, **rules: Any) -> Any:
-        name = f"made_up_{len(names)}_{id(names)}"
+        name = f"made_up_{next(_NUMBERS)}"  # never one of before: a namespace remembers the functions it has found
         names.append(name)
         if partials:
             return elementwise(name, *partials, forward=forward, keep=((0,), (1,)), keep_out=(0,))
