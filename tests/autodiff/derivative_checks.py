@@ -263,7 +263,7 @@ def import_jax() -> Iterator[Any]:
     jax.config.update("jax_enable_x64", False)
 
 
-IN_SHORT = 6
+IN_SHORT = 3
 """How many rows of a function the long checks take where not everything is run."""
 
 

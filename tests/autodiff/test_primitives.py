@@ -30,9 +30,20 @@ def differentiable(case: Case) -> bool:
     return PRIMITIVES[case.name].vjp is not None
 
 
-def one_by_one(cases: list[Case]) -> Any:
+IN_SHORT = 2
+"""How many rows of a primitive the longest checks take where not everything is run; the generator adds others."""
+
+
+def one_by_one(cases: list[Case], longest: bool = False) -> Any:
     """A test for each row: for the long checks."""
-    return pytest.mark.parametrize("case", cases, ids=lambda c: c.id)
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.name, []).append(case)
+    short = {group[len(group) * k // IN_SHORT].id for group in groups.values() for k in range(IN_SHORT)}
+    params = [
+        pytest.param(c, id=c.id, marks=[pytest.mark.slow] if longest and c.id not in short else []) for c in cases
+    ]
+    return pytest.mark.parametrize("case", params)
 
 
 def by_name(cases: list[Case]) -> Any:
@@ -174,7 +185,7 @@ def test_derivatives(case: Case, backend: str) -> None:
     fw.gradcheck(case.fn, to_tensors(case, backend))
 
 
-@one_by_one(DIFFERENTIABLE)
+@one_by_one(DIFFERENTIABLE, longest=True)
 def test_second_derivatives(case: Case) -> None:
     """gradcheck of the reverse derivative, then of the forward one: all four mixes of modes.
 
@@ -267,7 +278,7 @@ def test_vmap(cases: list[Case], backend: str) -> None:
     each(cases, check)
 
 
-@one_by_one([c for c in DIFFERENTIABLE if c.batchable])
+@one_by_one([c for c in DIFFERENTIABLE if c.batchable], longest=True)
 def test_vmap_of_derivatives(case: Case) -> None:
     """Gradients of a batch, with all inputs batched and with only the first, are those of its samples."""
     for only_first in (False, True):
@@ -294,7 +305,7 @@ def test_vmap_of_derivatives(case: Case) -> None:
             np.testing.assert_allclose(g.numpy(), np.stack([w.numpy() for w in want]), rtol=1e-11, atol=1e-12)
 
 
-@one_by_one([c for c in DIFFERENTIABLE if c.batchable])
+@one_by_one([c for c in DIFFERENTIABLE if c.batchable], longest=True)
 def test_derivatives_of_vmap(case: Case) -> None:
     """Transforms below the batch see what its rule makes of the call; to second order."""
     inputs = [fw.tensor(batch_of(x)) for x in case.inputs]
