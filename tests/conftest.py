@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from framework.autodiff import modes
@@ -26,6 +27,9 @@ registry.register(StrictBackend)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts its background jobs so, and children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # no test fails because a machine is busy
+hypothesis.settings.load_profile("any machine")
 
 THREADS_THAT_STAY = ("tqdm", "wandb", "AsyncioManager", "pydevd", "ThreadPoolExecutor-jax")
 """Beginnings of the names, or of the classes, of threads that a library keeps for the whole process."""
