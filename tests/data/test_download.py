@@ -191,7 +191,9 @@ def test_a_connection_without_an_answer_is_no_network(mirrors):
     mirror = mirrors()
     mirror.hold = threading.Event()
     mirror.silent.set()
-    assert reachable([mirror.url], patience=0.2) == ([], {mirror.url: "no answer within 0.2 s"})
+    found, reasons = reachable([mirror.url], patience=0.2)
+    assert found == []
+    assert reasons[mirror.url] in ("no answer within 0.2 s", "no answer in time")  # on a busy machine the latter
 
 
 def test_a_mirror_that_answers_goes_before_one_that_does_not(mirrors):
