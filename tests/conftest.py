@@ -38,6 +38,14 @@ VARIABLES_THAT_STAY = ("PYTEST_", "WANDB_SERVICE", "WANDB__", "_WANDB", "KMP_", 
 """Beginnings of the names of environment variables that pytest and libraries set for themselves."""
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite takes a process for each core; what names a file or a test runs in this one, at once."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the workers are as many as the cores already
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository."""

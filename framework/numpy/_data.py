@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from framework.autodiff import Tensor, as_tensor, ops
+from framework.autodiff.kinds import integers
 from framework.errors import ShapeError
 
 __all__ = [
@@ -144,7 +145,7 @@ def unravel_index(indices: Any, shape: int | Sequence[int], /) -> tuple[Tensor, 
     """Places in a flattened array of `shape` as one index per axis."""
     rest = as_tensor(indices)
     places = []
-    for n in reversed((shape,) if isinstance(shape, int) else tuple(shape)):
+    for n in reversed(integers(shape)):
         places.append(rest % n)
         rest = rest // n
     return tuple(reversed(places))

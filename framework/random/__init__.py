@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random as _python
 from collections.abc import Callable, Sequence
+from operator import index as _index
 from typing import Any
 from weakref import WeakSet
 
@@ -18,6 +19,7 @@ from framework.autodiff.batching import drawing_levels as _drawing_levels
 from framework.autodiff.batching import drawn as _drawn
 from framework.autodiff.calls import register_state as _register_state
 from framework.autodiff.convert import resolve_backend as _resolve_backend
+from framework.autodiff.kinds import integers as _integers
 from framework.backend import dtypes as _dt
 from framework.backend import host as _host
 from framework.errors import ConfigError
@@ -108,7 +110,7 @@ _register_state(_save_streams, _restore_streams)  # a call made again, by checkp
 
 
 def _shape(shape: Shape) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    return (shape,) if isinstance(shape, int) else _integers(shape)
 
 
 def _draw(
@@ -194,6 +196,7 @@ def integers(
     """Integers from `low` (0 if only one bound is given) up to, not including, `high`."""
     if high is None:
         low, high = 0, low
+    low, high = _index(low), _index(high)
     if low >= high:
         raise ConfigError(f"no integer is at least {low} and under {high}")
     return _draw(lambda stream, whole: stream.integers(low, high, whole), shape, dtype, backend, generator)
@@ -227,6 +230,7 @@ def choice(
     generator: Generator | None = None,
 ) -> Tensor:
     """Integers under `n`, drawn with or without replacement."""
+    n = _index(n)
     if replace:
         return integers(0, n, shape, backend=backend, generator=generator)
     sample = _shape(shape)

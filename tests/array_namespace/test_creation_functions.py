@@ -110,3 +110,28 @@ def test_eye_and_empty_of_odd_sizes() -> None:
     assert fnp.eye(2, 3, k=-1, dtype="int8").tolist() == [[0, 0, 0], [1, 0, 0]]
     assert fnp.empty(()).shape == ()
     assert fnp.empty(fw.tensor([1, 2])[0].item()).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "integer", [np.int64, np.uint8, np.array, fw.tensor], ids=["int64", "uint8", "array", "tensor"]
+)
+def test_integers_of_every_kind(integer: Any, backend: str) -> None:
+    two, three = integer(2), integer(3)
+    with fw.use_backend(backend):
+        for make in (fnp.zeros, fnp.ones, fnp.empty, lambda shape: fnp.full(shape, 1.5)):
+            assert make(three).shape == (3,)
+            assert make((two, 3, three)).shape == (2, 3, 3)
+        for made, want in (
+            (fnp.arange(three), [0, 1, 2]),
+            (fnp.arange(two, 5, step=two), [2, 4]),
+            (fnp.arange(2.0), [0, 1]),
+        ):
+            assert made.tolist() == want
+        assert [fnp.arange(three).dtype, fnp.arange(0.0, three).dtype] == ["int64", "float32"]
+        assert fnp.linspace(0, 1, three).tolist() == [0.0, 0.5, 1.0]
+        assert fnp.eye(two, three, k=integer(1)).tolist() == [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+        x = fnp.ones((2, 3))
+        assert fnp.tensordot(x, x.T, integer(1)).tolist() == [[3.0, 3.0], [3.0, 3.0]]
+        assert fnp.tensordot(x, x, two).item() == 6.0
+        assert [t.item() for t in fnp.unravel_index(integer(5), (two, three))] == [1, 2]
+        assert fnp.unravel_index(two, three)[0].item() == 2

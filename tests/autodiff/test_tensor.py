@@ -52,7 +52,11 @@ def test_dtype_can_be_chosen(backend: str) -> None:
     assert fw.tensor([1, 0], dtype=fw.float64).dtype is fw.float64
 
 
-@pytest.mark.parametrize("data", [None, "text", [None], ["a"], object(), [[1.0], [1.0, 2.0]]], ids=repr)
+@pytest.mark.parametrize(
+    "data",
+    [None, "text", [None], ["a"], object(), [[1.0], [1.0, 2.0]]],
+    ids=["None", "text", "list of None", "list of text", "object", "ragged"],
+)
 def test_what_holds_no_numbers_is_refused(data: Any) -> None:
     with pytest.raises((DTypeError, ValueError)):
         fw.tensor(data)

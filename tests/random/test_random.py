@@ -348,3 +348,18 @@ def test_the_state_is_a_state_tree() -> None:
             assert type(node) in (str, int, float, bool, type(None))
 
     walk(fw.random.state_dict())
+
+
+@pytest.mark.parametrize(
+    "integer", [np.int64, np.uint8, np.array, fw.tensor], ids=["int64", "uint8", "array", "tensor"]
+)
+def test_integers_of_every_kind(integer: Any) -> None:
+    def draw(two: Any, three: Any) -> list[Any]:
+        random = fw.random
+        fw.seed_everything(7)
+        made = [random.normal(three), random.uniform((two, 3, three)), random.bernoulli(0.5, (three,))]
+        made += [random.integers(three), random.integers(two, 9, (two, three)), random.permutation(three)]
+        made += [random.choice(three, two), random.choice(three, (two,), replace=False)]
+        return [t.tolist() for t in made]
+
+    assert draw(integer(2), integer(3)) == draw(2, 3)

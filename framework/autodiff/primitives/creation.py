@@ -7,6 +7,7 @@ from typing import Any
 
 from framework.autodiff import convert
 from framework.autodiff.convert import as_tensor
+from framework.autodiff.kinds import integers
 from framework.autodiff.modes import get_default_dtype, grad_enabled
 from framework.autodiff.namespace import PRIMITIVES, namespace_of, ops
 from framework.autodiff.primitive import primitive, public
@@ -28,7 +29,7 @@ def _make(name: str, *args: Any, dtype: Any, device: str | None, backend: Any, *
 
 
 def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple([n.__index__() for n in shape])
+    return (shape,) if isinstance(shape, int) else integers(shape)
 
 
 @public
@@ -122,6 +123,7 @@ def arange(
     """Numbers from `start` (0 if only one bound is given) up to `stop`, `step` apart."""
     if stop is None:
         start, stop = 0, start
+    start, stop, step = [v.item() if hasattr(v, "item") else v for v in (start, stop, step)]  # a NumPy number, say
     if dtype is None:
         dtype = dt.int64 if all(isinstance(v, int) for v in (start, stop, step)) else get_default_dtype()
     return _make("arange", start, stop, step, dtype=dtype, device=device, backend=backend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 from framework.autodiff.convert import as_tensor
@@ -21,7 +22,8 @@ def _permuted(x: Tensor, order: Sequence[int]) -> Tensor:
 
 def _contracted_axes(x1: Tensor, x2: Tensor, axes: Any) -> tuple[list[int], list[int]]:
     """The axes to sum over, of each array, as non-negative numbers."""
-    if isinstance(axes, int):
+    if isinstance(axes, int) or getattr(axes, "ndim", None) == 0:
+        axes = index(axes)
         if not 0 <= axes <= min(x1.ndim, x2.ndim):
             raise ShapeError(f"tensordot over {axes} axes of arrays with {x1.ndim} and {x2.ndim} axes")
         return list(range(x1.ndim - axes, x1.ndim)), list(range(axes))
