@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -70,26 +70,78 @@ def batch_norm_grad(
     return out, gw, gb
 
 
+_LARGE = 1 << 20
+"""Arrays of more elements than this are normalised block by block: each comes from memory once, not once a pass."""
+_BLOCK = 1 << 17
+"""Elements of a block of rows: of fewer, the calls cost more than the cache saves."""
+
+
+def _rows(x: Array, axis: Axis, *weights: Array) -> tuple[Array, ...] | None:
+    """x as a matrix of rows to be normalised, weights as rows; None where memory or shapes are not such."""
+    k = len(axis)
+    if x.size <= _LARGE or not x.flags.c_contiguous or sorted(axis) != list(range(-k, 0)):
+        return None
+    if not all(w is None or w.shape == x.shape[-k:] for w in weights):
+        return None
+    return x.reshape(-1, _count(x, axis)), *[None if w is None else w.reshape(-1) for w in weights]
+
+
+def _blocks(rows: Array) -> Iterator[slice]:
+    step = max(1, _BLOCK // rows.shape[1])
+    for i in range(0, len(rows), step):
+        yield slice(i, i + step)
+
+
 def layer_norm(x: Array, weight: Array, bias: Array, *, axis: Axis, eps: float) -> tuple[Array, tuple[Array, Array]]:
     """The normalised array, and what its gradient needs."""
+    out = np.empty_like(x, subok=False)
+    rows = _rows(x, axis, weight, bias)
+    if rows is None:
+        return out, _normalize(x, weight, bias, axis, eps, out)
+    x2, weight, bias = rows
+    out2 = out.reshape(x2.shape)
+    moments = np.empty((2, len(x2), 1), x.dtype)
+    for block in _blocks(x2):
+        moments[:, block] = _normalize(x2[block], weight, bias, (-1,), eps, out2[block])
+    shape = x.shape[: -len(axis)] + (1,) * len(axis)
+    return out, (moments[0].reshape(shape), moments[1].reshape(shape))
+
+
+def _normalize(x: Array, weight: Array, bias: Array, axis: Axis, eps: float, out: Array) -> tuple[Array, Array]:
     n = _count(x, axis)
     mean = _sum(x, axis) / n
-    out = x - mean
+    np.subtract(x, mean, out=out)
     inverse = 1.0 / np.sqrt(_sum_of_products(out, out, axis) / n + eps)
     out *= inverse
     if weight is not None:
         out *= weight
     if bias is not None:
         out += bias
-    return out, (mean, inverse)
+    return mean, inverse
 
 
 def layer_norm_grad(g: Array, x: Array, mean: Array, inverse: Array, weight: Array, axis: Axis) -> tuple[Array, Array]:
     """Gradients of the input, and of a weight as large as the input."""
+    out, gw = np.empty_like(x, subok=False), np.empty_like(x, subok=False)
+    rows = _rows(x, axis, weight)
+    if rows is None or not g.flags.c_contiguous:
+        _differentiate(g, x, mean, inverse, weight, axis, out, gw)
+        return out, gw
+    x2, weight = rows
+    g2, out2, gw2 = g.reshape(x2.shape), out.reshape(x2.shape), gw.reshape(x2.shape)
+    mean, inverse = mean.reshape(-1, 1), inverse.reshape(-1, 1)
+    for block in _blocks(x2):
+        _differentiate(g2[block], x2[block], mean[block], inverse[block], weight, (-1,), out2[block], gw2[block])
+    return out, gw
+
+
+def _differentiate(
+    g: Array, x: Array, mean: Array, inverse: Array, weight: Array, axis: Axis, out: Array, gw: Array
+) -> None:
     n = _count(x, axis)
-    out = x - mean
+    np.subtract(x, mean, out=out)
     out *= inverse
-    gw = g * out
+    np.multiply(g, out, out=gw)
     if weight is not None:
         g = g * weight
     along = _sum_of_products(g, out, axis) / -n
@@ -97,7 +149,6 @@ def layer_norm_grad(g: Array, x: Array, mean: Array, inverse: Array, weight: Arr
     out += g
     out -= _sum(g, axis) / n
     out *= inverse
-    return out, gw
 
 
 NORMALIZATION: dict[str, Callable[..., Any]] = {
