@@ -33,6 +33,7 @@ _NAMES = {
     "hvp": "framework.autodiff",
     "vmap": "framework.autodiff",
     "checkpoint": "framework.autodiff",
+    "compile": "framework.autodiff",
     "custom_jvp": "framework.autodiff",
     "custom_vjp": "framework.autodiff",
     "Function": "framework.autodiff",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from framework.autodiff import Function as Function
     from framework.autodiff import Tensor as Tensor
     from framework.autodiff import checkpoint as checkpoint
+    from framework.autodiff import compile as compile
     from framework.autodiff import custom_jvp as custom_jvp
     from framework.autodiff import custom_vjp as custom_vjp
     from framework.autodiff import elementwise_grad as elementwise_grad

@@ -60,6 +60,10 @@ class NonFiniteError(FrameworkError, ArithmeticError):
     """A loss or a gradient is NaN or infinite."""
 
 
+class CompileWarning(UserWarning):
+    """A compiled call runs as it is, without being replayed."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like `name`, or None when none comes close.
 

@@ -28,6 +28,7 @@ from framework.autodiff.tensor import Tensor as Tensor
 if TYPE_CHECKING:
     from framework.autodiff.batching import vmap as vmap
     from framework.autodiff.checkpointing import checkpoint as checkpoint
+    from framework.autodiff.compiling import compile as compile
     from framework.autodiff.custom import custom_jvp as custom_jvp
     from framework.autodiff.custom import custom_vjp as custom_vjp
     from framework.autodiff.derivatives import hessian as hessian
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from framework.autodiff.namespace import PRIMITIVES as PRIMITIVES
 
 _LATER = {
-    "Function": "function", "checkpoint": "checkpointing", "custom_jvp": "custom", "custom_vjp": "custom",
-    "hessian": "derivatives", "hvp": "derivatives", "implicit": "equations", "jacobian": "derivatives",
-    "jvp": "forward", "vmap": "batching",
+    "Function": "function", "checkpoint": "checkpointing", "compile": "compiling", "custom_jvp": "custom",
+    "custom_vjp": "custom", "hessian": "derivatives", "hvp": "derivatives", "implicit": "equations",
+    "jacobian": "derivatives", "jvp": "forward", "vmap": "batching",
 }  # fmt: skip
 """Names whose modules are imported when they are first asked for."""
 

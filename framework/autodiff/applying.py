@@ -5,16 +5,55 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from framework.autodiff import lines
+from framework.autodiff import lines
 from framework.autodiff.convert import as_tensor
 from framework.autodiff.modes import get_default_dtype, grad_enabled
 from framework.autodiff.namespace import ops
-from framework.autodiff.tape import Node, Output
+from framework.autodiff.tape import Node, Output, next_seq
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
 from framework.errors import BackendError
 
 if TYPE_CHECKING:
     from framework.autodiff.primitive import Primitive
+
+
+_new: Any = object.__new__
+
+
+def recorded(
+    p: Primitive, parents: tuple[Any, ...], saved: tuple[Any, ...], params: dict[str, Any], out: Any, ns: Any
+) -> Tensor:
+    """`Tensor(out, Node(p, parents, saved, params, out, ns), ns)`, in two thirds of its time."""
+    node = _new(Node)
+    node.seq = next_seq()
+    node.prim = p
+    node.parents = parents
+    node.saved = saved
+    node.params = params
+    node.shape = out.shape
+    node.dtype = out.dtype
+    node.ns = ns
+    node.hooks = None
+    if lines.recording:
+        node.line = lines.user_line()
+    made = _new(Tensor)
+    made._data = out
+    made._node = node
+    made._ns = ns
+    return made  # type: ignore[no-any-return]
+
+
+def lending(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """For an operation whose result may be a view: an optimizer is to look whether its parameter is still held."""
+
+    def lend(x: Any, *others: Any, **params: Any) -> Any:
+        if isinstance(x, Tensor) and ((node := x._node) is None or node.prim is None):
+            x._lend()
+        return apply(x, *others, **params)
+
+    return lend
 
 
 def unary(p: Primitive) -> Callable[..., Tensor]:
@@ -38,7 +77,7 @@ def unary(p: Primitive) -> Callable[..., Tensor]:
         if node is None or not differentiable or not grad_enabled.get():
             return Tensor(out, None, ns)
         saved = (out if keep_out else None, None, data if keep_x else None)
-        return Tensor(out, Node(p, (node,), saved, params, out, ns), ns)
+        return recorded(p, (node,), saved, params, out, ns)
 
     return apply
 
@@ -77,7 +116,7 @@ def binary(p: Primitive) -> Callable[..., Tensor]:
             return Tensor(out, None, ns)
         keep_out, keep_x, keep_y = p.kept((nx is not None, ny is not None))
         saved = (out if keep_out else None, None, a if keep_x else None, b if keep_y else None)
-        return Tensor(out, Node(p, (nx, ny), saved, params, out, ns), ns)
+        return recorded(p, (nx, ny), saved, params, out, ns)
 
     return apply
 
@@ -120,10 +159,10 @@ def _with_weak(p: Primitive, x: Tensor, scalar: Any, on_left: bool, params: dict
     if on_left:
         keep_out, keep_scalar, keep_x = p.kept(_RIGHT)
         saved = (out if keep_out else None, None, scalar if keep_scalar else None, data if keep_x else None)
-        return Tensor(out, Node(p, (None, node), saved, params, out, ns), ns)
+        return recorded(p, (None, node), saved, params, out, ns)
     keep_out, keep_x, keep_scalar = p.kept(_LEFT)
     saved = (out if keep_out else None, None, data if keep_x else None, scalar if keep_scalar else None)
-    return Tensor(out, Node(p, (node, None), saved, params, out, ns), ns)
+    return recorded(p, (node, None), saved, params, out, ns)
 
 
 _LEFT, _RIGHT = (True, False), (False, True)
@@ -140,6 +179,81 @@ _SCALARS_OK = frozenset(
      "greater", "greater_equal", "less", "less_equal", "equal", "not_equal")
 )  # fmt: skip
 """The standard's functions that take a Python scalar beside an array (2024.12)."""
+
+
+def pair(p: Primitive) -> Callable[..., Tensor]:
+    """Two inputs that are not promoted together, or have a residual."""
+    name = p.name
+    differentiable = p.vjp is not None
+    promotes = p.promotes
+    has_residual = p.residual
+    general = nary(p)
+    kept = [p.kept((bool(k & 1), bool(k & 2))) for k in range(4)]
+
+    def apply(x: Any, y: Any, **params: Any) -> Tensor:
+        try:
+            ns = x._ns
+            if y._ns is not ns or x._level is not None or y._level is not None:
+                return general(x, y, **params)
+            a = x._data
+            b = y._data
+            nx = x._node
+            ny = y._node
+        except AttributeError:  # not a Tensor
+            return general(x, y, **params)
+        if promotes and a.dtype is not b.dtype:
+            return general(x, y, **params)
+        out = getattr(ns, name)(a, b, **params)
+        residual = None
+        if has_residual:
+            out, residual = out
+        if (nx is None and ny is None) or not differentiable or not grad_enabled.get():
+            return Tensor(out, None, ns)
+        keep_out, keep_x, keep_y = kept[(nx is not None) + 2 * (ny is not None)]
+        saved = (out if keep_out else None, residual, a if keep_x else None, b if keep_y else None)
+        return recorded(p, (nx, ny), saved, params, out, ns)
+
+    return apply
+
+
+def triple(p: Primitive) -> Callable[..., Tensor]:
+    """Three inputs that are promoted together, of which the last may be left out or None."""
+    name = p.name
+    two = pair(p)
+    general = nary(p)
+    kept = [p.kept((bool(k & 1), bool(k & 2), bool(k & 4))) for k in range(8)]
+
+    def apply(x: Any, y: Any, z: Any = None, /) -> Tensor:
+        if z is None:
+            return two(x, y)
+        try:
+            ns = x._ns
+            if y._ns is not ns or z._ns is not ns or x._level is not None or y._level is not None or z._level is not None:
+                return general(x, y, z)
+            a = x._data
+            b = y._data
+            c = z._data
+            nx = x._node
+            ny = y._node
+            nz = z._node
+        except AttributeError:  # not a Tensor
+            return general(x, y, z)
+        dtype = a.dtype
+        if b.dtype is not dtype or c.dtype is not dtype:
+            return general(x, y, z)
+        out = getattr(ns, name)(a, b, c)
+        need = 0 if nx is None else 1
+        if ny is not None:
+            need += 2
+        if nz is not None:
+            need += 4
+        if not need or not grad_enabled.get():
+            return Tensor(out, None, ns)
+        keep_out, keep_x, keep_y, keep_z = kept[need]
+        saved = (out if keep_out else None, None, a if keep_x else None, b if keep_y else None, c if keep_z else None)
+        return recorded(p, (nx, ny, nz), saved, {}, out, ns)
+
+    return apply
 
 
 def nary(p: Primitive) -> Callable[..., Tensor]:
@@ -181,7 +295,7 @@ def nary(p: Primitive) -> Callable[..., Tensor]:
             return Tensor(out, None, ns)  # type: ignore[arg-type]
         keep_out, *keep_in = flags.get(mask) or p.kept(mask)
         saved = (out if keep_out else None, residual, *[a if k else None for a, k in zip(raw, keep_in)])
-        return Tensor(out, Node(p, tuple(parents), saved, params, out, ns), ns)  # type: ignore[arg-type]
+        return recorded(p, tuple(parents), saved, params, out, ns)
 
     return apply
 

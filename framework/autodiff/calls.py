@@ -16,7 +16,7 @@ from typing import Any
 from framework.autodiff import modes, tape
 from framework.autodiff.levels import Level, LeveledTensor, active, recording
 from framework.autodiff.modes import no_grad
-from framework.autodiff.namespace import ops
+from framework.autodiff.namespace import RawNamespace, ops
 from framework.autodiff.primitive import Primitive
 from framework.autodiff.tape import Node, Output, next_seq
 from framework.autodiff.tensor import Tensor
@@ -119,7 +119,7 @@ class Call(Primitive):
     def _vjp(
         ns: Any, g: Any, needs: Any, out: Any, pull: Pull, *inputs: Any, of_inputs: list[Any], of_outs: list[Any]
     ) -> list[Any]:
-        if ns is ops:
+        if not isinstance(ns, RawNamespace):  # on Tensors
             for x, own in zip((*inputs, *(out or ())), (*of_inputs, *of_outs)):
                 if isinstance(x, Tensor) and x._level is None:
                     x._ns = own  # it was wrapped as one of the node's
@@ -255,7 +255,7 @@ def walked(
         retain=wrap is not None,  # what is recorded of the walk refers to these nodes
         only=only | met,
         wrap=wrap,
-        ops=None if wrap is None else ops,
+        ops=None if wrap is None else getattr(wrap, "ops", ops),
         since=since,
     )
     if met:

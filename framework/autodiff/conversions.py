@@ -18,6 +18,12 @@ class Conversions:
 
     __slots__ = ()
 
+    def _seen(self: T) -> Any:
+        """The array, of which Python is about to see the values."""
+        if self._ns.recorder is not None:
+            self._ns.recorder.read(self._data)
+        return self._data
+
     def numpy(self: T) -> Any:
         """The values as a NumPy array, which may share memory.
 
@@ -26,7 +32,7 @@ class Conversions:
         """
         if self._node is not None:
             raise GradientError("this Tensor requires a gradient, which NumPy would lose; use .detach().numpy()")
-        return self._ns.backend.to_numpy(self._data)
+        return self._ns.backend.to_numpy(self._seen())
 
     def __array__(self: T, dtype: Any = None, copy: bool | None = None) -> Any:
         array = self.numpy()
@@ -64,11 +70,11 @@ class Conversions:
         """
         if self.size != 1:
             raise ShapeError(f"item() needs one element, got shape {self.shape}")
-        return self._ns.backend.to_numpy(self._data).item()
+        return self._ns.backend.to_numpy(self._seen()).item()
 
     def tolist(self: T) -> Any:
         """The elements as nested lists of Python numbers."""
-        return self._ns.backend.to_numpy(self._data).tolist()
+        return self._ns.backend.to_numpy(self._seen()).tolist()
 
     def __float__(self: T) -> float:
         return float(self.item())
@@ -111,6 +117,7 @@ class Conversions:
         if self._node is not None or self._level is not None:
             raise GradientError("this Tensor requires a gradient, which DLPack would lose; use .detach()")
         wanted = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        self._seen()
         return self._array().__dlpack__(**{name: value for name, value in wanted.items() if value is not None})
 
     def __dlpack_device__(self: T) -> Any:

@@ -78,6 +78,7 @@ def asarray(
     if isinstance(data, Tensor):
         if backend is None and device is None:
             device = data.device
+        data._lend()
         source = data._ns.backend
         target = resolve_backend(backend, device)
         data = data._data if target is source else source.to_numpy(data._data)
@@ -174,7 +175,12 @@ def rebind(t: Tensor, result: Tensor) -> Tensor:
             return result
         result = level.lift(result)
     is_leaf = t._node is not None and t._node.prim is None
-    t._data = result._array() if is_leaf else result._data
+    if t._ns.recorder is not None:
+        t._ns.recorder.writes(t)
+    if is_leaf:
+        t._write(result._array())
+    else:
+        t._data = result._data
     if level is not None:
         t._extra = result._extra  # type: ignore[attr-defined]
     if not is_leaf:

@@ -7,6 +7,7 @@ Both offer the Array API's functions, the primitives and the performance names o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ LATER: dict[str, str] = {}
 
 class Ops:
     """The differentiable functions on Tensors, by name; filled by the modules that declare them."""
+
+    recorder = None
 
     @staticmethod
     def is_complex(x: Any) -> bool:
@@ -49,6 +52,9 @@ ops: Any = Ops()
 
 class RawNamespace:
     """The functions of one backend on raw arrays: kernel, primitive's forward, or the library's own."""
+
+    recorder: Any = None
+    """Who is told of every function that runs, while a call is recorded; see `recorder`."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -77,8 +83,25 @@ class RawNamespace:
 
     def __getattr__(self, name: str) -> Any:
         value = self._resolve(name)
+        if self.recorder is not None and callable(value):
+            value = self.recorder.wrapped(name, value)
         setattr(self, name, value)  # found once
         return value
+
+    def holds(self, predicate: Callable[[Any], bool], array: Any) -> bool:
+        """`predicate(array)`, of a value that is read to choose how to compute; a replay asks again."""
+        return predicate(array) if self.recorder is None else self.recorder.check(predicate, array)
+
+    def listener(self) -> Any:
+        """The recorder of the call that this is a part of, if one is."""
+        recorder = self.recorder
+        return recorder if recorder is not None and recorder.listens() else None
+
+    def record(self, recorder: Any) -> None:
+        """Tell `recorder` of the functions that run from now on; None ends it."""
+        self.recorder = recorder
+        for name in [name for name in self.__dict__ if name not in _OWN]:
+            delattr(self, name)  # to be found again
 
     def _resolve(self, name: str) -> Any:
         kernel = self.backend.kernels.get(name)
@@ -92,6 +115,9 @@ class RawNamespace:
         if primitive is not None and primitive.forward is not None:
             return partial(primitive.forward, self)
         return getattr(self.xp, name)
+
+
+_OWN = ("backend", "xp", "floats", "_ones", "recorder")
 
 
 def namespace_of(backend: Backend) -> RawNamespace:

@@ -87,7 +87,7 @@ class Primitive:
 def primitive(
     name: str,
     *,
-    arity: int | None,
+    arity: int | tuple[int, int] | None,
     forward: Rule | None = None,
     vjp: Rule | None = None,
     jvp: Rule | None = None,
@@ -104,7 +104,8 @@ def primitive(
 
     Args:
         name: its name; without `forward`, that of the Array API function it is.
-        arity: the number of inputs; None where it varies.
+        arity: the number of inputs; (2, 3) where the third may be left out, all of them promoted together
+            and without parameters; None where it varies otherwise.
         keep: per input, the inputs whose gradients need it: `((1,), (0,))` for a product; `...` at the end
             repeats the entry before it for all inputs that follow.
         keep_out: the inputs whose gradients need the output.
@@ -136,8 +137,14 @@ def primitive(
         apply = applying.unary(p)
     elif arity == 2 and promotes and not residual:
         apply = applying.binary(p)
+    elif arity == 2:
+        apply = applying.pair(p)
+    elif arity == (2, 3):
+        apply = applying.triple(p)
     else:
         apply = applying.nary(p)
+    if view:
+        apply = applying.lending(apply)
     apply.__name__ = apply.__qualname__ = name
     p.apply = apply
     return apply

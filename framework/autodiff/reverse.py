@@ -82,17 +82,10 @@ def run_backward(
         found = tape.backward([(y._node, seed)], retain=True, only=only, wrap=_wrap, ops=ops)  # type: ignore[arg-type]
     else:
         found = tape.backward([(y._node, seed._data)], retain=retain_graph, only=only)  # type: ignore[arg-type]
+    recorder = y._ns.recorder
+    add = tape.accumulate if recorder is None or not recorder.listens() else recorder.accumulate
     for node, g in found.items():
-        before = node.grad
-        if before is None:
-            node.grad = g
-        elif not isinstance(before, Tensor) and not isinstance(g, Tensor):
-            node.grad = node.ns.add(before, g)
-        elif isinstance(before, Tensor) and not isinstance(g, Tensor) and before._node is None:
-            before._data = node.ns.add(before._data, g)  # somebody has looked at it: it stays that Tensor
-        else:
-            lift = [t if isinstance(t, Tensor) else Tensor(t, None, node.ns) for t in (before, g)]
-            node.grad = lift[0] + lift[1]
+        add(node, g)
 
 
 def walk(level: Tape | None, roots: Roots, only: Collection[Node], *, graph: bool, retain: bool) -> dict[Node, Any]:

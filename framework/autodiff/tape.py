@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable
 from contextvars import ContextVar
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from itertools import count
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from framework.autodiff import lines
@@ -20,17 +22,22 @@ Array = Any
 owner: ContextVar[object] = ContextVar("owner", default=None)
 """The transform whose function runs, or whose tape is walked: a hook set inside one runs for that one alone."""
 
+counts_are_exact = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether a count of references tells who holds an object; without the interpreter's lock it does not."""
+
 next_seq = count(1).__next__
 """The order of all nodes and of all writes into arrays that a node may have kept."""
 
 _last_write = 0
 
 
-def mark_written(leaf: Leaf, line: lines.Line | None = None) -> None:
-    """Note that a leaf's array was overwritten in place: a backward that kept the old values can tell."""
+def mark_written(leaves: Iterable[Leaf], line: lines.Line | None = None) -> None:
+    """Note that leaves' arrays were overwritten in place: a backward that kept the old values can tell."""
     global _last_write
-    leaf.written = _last_write = next_seq()
-    leaf.writer = line
+    _last_write = seq = next_seq()
+    for leaf in leaves:
+        leaf.written = seq
+        leaf.writer = line
 
 
 class Node:
@@ -44,6 +51,7 @@ class Node:
     __slots__ = ("dtype", "hooks", "line", "ns", "params", "parents", "prim", "saved", "seq", "shape")
 
     grad: Any = None  # only a leaf accumulates
+    slot: Array = None
     writer: lines.Line | None = None
 
     @property
@@ -87,11 +95,13 @@ class Node:
 class Leaf(Node):
     """A node that gradients are accumulated in."""
 
-    __slots__ = ("grad", "writer", "written")
+    __slots__ = ("grad", "slot", "writer", "written")
 
     def __init__(self, array: Array, ns: Any) -> None:
         super().__init__(None, (), None, {}, array, ns)
         self.grad: Any = None
+        self.slot: Array = None
+        """Where a rule may write the gradient, if nobody holds what was written there before; see `free_slot`."""
         self.written: int = 0
         self.writer: lines.Line | None = None
 
@@ -104,6 +114,22 @@ class Output(Node):
     def __init__(self, node: Node, index: int, out: Array) -> None:
         super().__init__(node.prim, (node,), None, {}, out, node.ns)
         self.index = index
+
+
+def free_slot(leaf: Leaf) -> Array:
+    """The place for a leaf's gradient, if nobody else holds it or a view of it; else None."""
+    slot = leaf.slot
+    return slot if slot is not None and counts_are_exact and getrefcount(slot) <= _ALONE else None
+
+
+def _alone() -> int:
+    """The count of references to a slot that its leaf alone holds, as `free_slot` sees it."""
+    leaf = [object()]
+    slot = leaf[0]
+    return getrefcount(slot)
+
+
+_ALONE = _alone()
 
 
 def fit(ns: Any, g: Array, node: Node, dtype: Any) -> Array:
@@ -145,6 +171,11 @@ def backward(
     Raises:
         GradientError: the graph was freed by an earlier walk, or a kept array was overwritten.
     """
+    roots = list(roots)
+    if wrap is None and roots and (recorder := roots[0][0].ns.recorder) is not None and recorder.listens():
+        return recorder.backward(roots, retain=retain, only=only, since=since)  # type: ignore[no-any-return]
+    if wrap is None and only is None and not since:
+        return _to_leaves(roots, retain)
     grads: dict[Node, Array] = {}
     wanted = _ancestors_of(only, [node for node, _ in roots], since) if only is not None else None
     found: dict[Node, Array] = {}  # leaves accumulate here at once; they have nothing to wait for
@@ -194,6 +225,77 @@ def backward(
         if node.prim is None and node.hooks is not None and node.seq >= since:
             found[node] = _run_hooks(node, found[node])
     return found
+
+
+def _to_leaves(roots: list[tuple[Node, Array]], retain: bool) -> dict[Node, Array]:
+    """`backward` of raw arrays to all leaves, which most walks are: without what these do not need, and no heap.
+
+    Where one node alone waits, as in a chain, it is `ahead`; those beside it wait in the heap.
+    """
+    found: dict[Node, Array] = {}
+    grads: dict[Node, Array] = {}
+    heap: list[tuple[int, Node]] = []
+    for node, seed in roots:
+        _add(found if node.prim is None else grads, heap, node, seed, node.ns)
+    ahead: Any = None
+    while heap or ahead is not None:
+        if ahead is None:
+            node = heappop(heap)[1]
+            g = grads.pop(node)
+        elif heap and heap[0][0] < -ahead.seq:
+            grads[ahead] = g_ahead
+            node = heapreplace(heap, (-ahead.seq, ahead))[1]
+            g = grads.pop(node)
+        else:
+            node, g = ahead, g_ahead
+        ahead = g_ahead = None
+        if node.hooks is not None:
+            g = _run_hooks(node, g)
+        saved: Any = node.saved
+        needs = node.parents
+        if saved is None or node.seq < _last_write:
+            if node.__class__ is Output:
+                _hand_on(grads, heap, node, g, node.ns, needs[0])
+                continue
+            _check_saved(node)
+        if not retain:
+            node.saved = None
+        for parent, piece in zip(needs, node.prim.vjp(node.ns, g, needs, *saved, **node.params)):  # type: ignore[union-attr]
+            if piece is None or parent is None:
+                continue
+            if piece.dtype is not parent.dtype or piece.shape != parent.shape:
+                piece = fit(parent.ns, piece, parent, piece.dtype)
+            if parent.prim is None:
+                before = found.get(parent)
+                found[parent] = piece if before is None else parent.ns.add(before, piece)
+            elif parent is ahead:
+                g_ahead = parent.ns.add(g_ahead, piece)
+            elif parent in grads:
+                grads[parent] = parent.ns.add(grads[parent], piece)
+            elif ahead is None:
+                ahead, g_ahead = parent, piece
+            else:
+                grads[parent] = piece
+                heappush(heap, (-parent.seq, parent))
+    for node in found:
+        if node.hooks is not None:
+            found[node] = _run_hooks(node, found[node])
+    return found
+
+
+def accumulate(node: Node, g: Any) -> None:
+    """Add a gradient to what a leaf has; raw arrays, or Tensors of a backward that was recorded."""
+    before = node.grad
+    if before is None:
+        node.grad = g
+    elif not hasattr(before, "_ns") and not hasattr(g, "_ns"):
+        node.grad = node.ns.add(before, g)
+    elif hasattr(before, "_ns") and not hasattr(g, "_ns") and before._node is None:
+        before._data = node.ns.add(before._data, g)  # somebody has looked at it: it stays that Tensor
+    else:
+        tensor = type(before if hasattr(before, "_ns") else g)
+        lift = [t if hasattr(t, "_ns") else tensor(t, None, node.ns) for t in (before, g)]
+        node.grad = lift[0] + lift[1]
 
 
 def _add(grads: dict[Node, Array], heap: list[tuple[int, Node]], node: Node, g: Array, ns: Any) -> None:
@@ -269,7 +371,10 @@ def _wrap_saved(saved: tuple[Any, ...], node: Node, wrap: Callable[..., Any]) ->
         kept if kept is None or kept.__class__ in _NUMBERS else wrap(kept, parent, node.ns)
         for parent, kept in zip(node.parents, saved[2:])
     ]
-    return (out, partial(saved[1], wrap=wrap) if callable(saved[1]) else None, *inputs)
+    residual = partial(saved[1], wrap=wrap) if callable(saved[1]) else None
+    if residual is None and saved[1] is not None and hasattr(wrap, "residual"):
+        residual = wrap.residual(saved[1], node.ns)
+    return (out, residual, *inputs)
 
 
 def _run_hooks(node: Node, g: Array) -> Array:

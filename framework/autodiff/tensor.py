@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
-from framework.autodiff import tape
+from framework.autodiff import tape, versions
 from framework.autodiff.conversions import Conversions
 from framework.autodiff.modes import grad_enabled
 from framework.autodiff.namespace import RawNamespace, ops
@@ -26,8 +27,9 @@ class Tensor(Conversions, Operators):
     the Tensor to a new array; no other Tensor ever changes with it, on any backend.
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_ns")
+    __slots__ = ("__weakref__", "_data", "_home", "_node", "_ns")  # `_home` is set by the optimizer that gives one
 
+    _home: Any
     _level: ClassVar[Any] = None  # a transform's Tensors have one
     __array_priority__ = 1000  # NumPy arrays and scalars on the left defer to us
 
@@ -79,16 +81,24 @@ class Tensor(Conversions, Operators):
     @property
     def data(self) -> Array:
         """The backend's own array, without history. Setting it replaces the array."""
+        self._seen()
         return self._array()
 
     @data.setter
     def data(self, value: Any) -> None:
+        self._told()
         if isinstance(value, Tensor):
             self._data, self._ns = value._data, value._ns
         else:
             self._data = self._ns.backend.asarray(value)
         if self._node is not None and self._node.prim is None:
             self._node.shape, self._node.dtype, self._node.ns = self._data.shape, self._data.dtype, self._ns
+            self._node.slot = None
+
+    def _told(self) -> None:
+        """Tell a recording that this Tensor is about to have another array."""
+        if self._ns.recorder is not None:
+            self._ns.recorder.writes(self)
 
     def _array(self) -> Array:
         """The array; NumPy has scalars where an operation leaves no axes."""
@@ -137,6 +147,7 @@ class Tensor(Conversions, Operators):
                 raise GradientError("requires_grad is for Tensors outside transforms; inside, use fw.grad or fw.vjp")
             self._data = self._array()
             self._node = tape.Leaf(self._data, self._ns)
+        versions.changed(self, "requires_grad")
 
     @property
     def is_leaf(self) -> bool:
@@ -148,6 +159,8 @@ class Tensor(Conversions, Operators):
         """The gradient that `backward` accumulates here, always the same Tensor until it is None again."""
         node = self._node
         g = None if node is None else node.grad
+        if g is not None and node.ns.recorder is not None:  # type: ignore[union-attr]
+            node.ns.recorder.looked_at(g._data if isinstance(g, Tensor) else g)  # type: ignore[union-attr]
         if g is None or isinstance(g, Tensor):
             return g
         node.grad = kept = Tensor(g, None, node.ns)  # type: ignore[union-attr]  # an array until somebody looks
@@ -155,11 +168,13 @@ class Tensor(Conversions, Operators):
 
     @grad.setter
     def grad(self, value: Any) -> None:
-        if value is None:
-            if self._node is not None:
-                self._node.grad = None
-            return
         node = self._node
+        if value is None:
+            if node is not None:
+                if node.ns.recorder is not None:
+                    node.ns.recorder.reset("drop gradient", partial(setattr, node, "grad", None))
+                node.grad = None
+            return
         if node is None or node.prim is not None:
             raise GradientError("only a leaf, a Tensor with requires_grad=True that is no result, has a gradient")
         if value is node.grad:
@@ -170,7 +185,10 @@ class Tensor(Conversions, Operators):
         if value.shape != self.shape:
             raise ShapeError(f"a gradient has its Tensor's shape {self.shape}, got {value.shape}")
         value = value.to(device=self.device, dtype=self.dtype)
-        node.grad = value if value.requires_grad else value._data
+        node.grad = None  # it may be in the slot
+        node.grad = value if value.requires_grad else _placed(node, value._data)
+        if node.ns.recorder is not None:
+            node.ns.recorder.sink("set gradient", partial(setattr, node, "grad"), value._array())
 
     def backward(
         self,
@@ -220,9 +238,13 @@ class Tensor(Conversions, Operators):
             return result if is_tensor else result._data
 
         node.hooks = [*(node.hooks or []), hook]
+        if node.prim is None:
+            versions.changed(self, "hook")
 
         def remove() -> None:
             node.hooks = [h for h in node.hooks or [] if h is not hook]
+            if node.prim is None:
+                versions.changed(node, "hook")
 
         return remove
 
@@ -233,7 +255,16 @@ class Tensor(Conversions, Operators):
 
     def detach(self) -> Tensor:
         """The same array without history."""
+        node = self._node
+        if node is None or node.prim is None:
+            self._lend()
         return Tensor(self._data, None, self._ns)
+
+    def _lend(self) -> None:
+        """Note that the array is handed out: before it is written, its home is to see whether it is still held."""
+        home = getattr(self, "_home", None)
+        if home is not None:
+            home.arena.lent = True
 
     # -- copies and moves -----------------------------------------------------------------------
 
@@ -280,7 +311,15 @@ class Tensor(Conversions, Operators):
         if value.shape != self.shape:
             raise ShapeError(f"cannot set a Tensor of shape {self.shape} to values of shape {value.shape}")
         array = value.to(device=self.device, dtype=self.dtype)._data
-        self._data = self._ns.backend.copy(array) if array is value._data else array
+        self._write(array, shared=array is value._data)
+
+    def _write(self, array: Array, shared: bool = False) -> None:
+        """Give a leaf other values: into its home, where it has one. Of a `shared` array a copy is kept."""
+        home = getattr(self, "_home", None)
+        if home is not None and home.array is self._data and self._ns.recorder is None:
+            self._data = home.fill(array)
+        else:
+            self._data = self._ns.backend.copy(array) if shared else array
 
     def copy_(self, value: Any) -> Tensor:
         """Set the values and return this Tensor; see `assign`."""
@@ -336,6 +375,15 @@ def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) ->
     made = ops.tensor(array, device=device, requires_grad=requires_grad)
     made.__class__ = cls
     return made
+
+
+def _placed(leaf: Any, g: Array) -> Array:
+    """A leaf's gradient in its slot, where that is free."""
+    slot = tape.free_slot(leaf) if leaf.ns.recorder is None else None
+    if slot is None:
+        return g
+    slot[...] = g
+    return slot
 
 
 def check_inplace(t: Tensor) -> None:

@@ -116,9 +116,38 @@ class Backend(ABC):
         """A copy that shares no memory."""
         return self.xp.asarray(array, copy=True)
 
+    def buffer(self, size: int, native: Any, device: str) -> Any | None:
+        """A flat array of zeros, aligned to 64 bytes, to take segments of; None where the backend has no segments.
+
+        For backends with `writable` alone.
+        """
+        return None
+
+    def segment(self, buffer: Any, start: int, like: Any) -> Any:
+        """The elements of a buffer from `start` on, as an array with the shape and the order in memory of `like`.
+
+        Views of it refer to it, not to the buffer, so that its count of references tells who sees its elements.
+        """
+        raise NotImplementedError(f"backend {self.name!r} has no segments")
+
     def capture(self, program: Program) -> Callable[..., tuple[Any, ...]]:
-        """A function that runs a program of this backend's arrays, as fast as the backend can."""
-        return program.run
+        """A function that runs a program of this backend's arrays, as fast as the backend can.
+
+        It is called `replay(*arrays, into=None)` and returns a tuple of arrays. `into` has an array, or None, for
+        each output; where arrays can be written (`writable`), the output is copied to the array given, which is
+        returned for it.
+        """
+
+        def replay(*arrays: Any, into: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
+            outputs = program.run(*arrays)
+            if into is None or not self.writable:
+                return outputs
+            for target, output in zip(into, outputs, strict=True):
+                if target is not None:
+                    target[...] = output
+            return tuple([output if target is None else target for target, output in zip(into, outputs)])
+
+        return replay
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes in use and reserved on the device, where the library can tell."""

@@ -100,7 +100,19 @@ class HostGenerator:
 
     def permutation(self, n: int) -> np.ndarray:
         """A random order of 0 … n−1, int64."""
-        return np.argsort(self.bits(n))  # the words of one stream are all different, so any sort will do
+        words = self.bits(n)  # all different, as the words of one stream are, so any sort will do
+        # Words whose low bits give way to their positions are sorted two to three times faster than positions
+        # by words. The order is the same unless two words agree in all other bits.
+        width = np.uint64(max(n - 1, 0).bit_length())
+        low = (np.uint64(1) << width) - np.uint64(1)
+        packed = words & ~low
+        packed |= np.arange(n, dtype=np.uint64)
+        packed.sort()
+        high = packed >> width
+        if (high[1:] == high[:-1]).any():
+            return np.argsort(words)
+        packed &= low
+        return packed.view(np.int64)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the stream; the key as text, since it may exceed a signed integer."""

@@ -31,15 +31,18 @@ def linear_dx(xp: Any, g: Array, weight: Array) -> Array:
     return xp.matmul(g, weight)
 
 
-def linear_dw(xp: Any, g: Array, x: Array) -> Array:
-    """Gradient of `x @ weight.T` with respect to the weight: (..., out) and (..., in) give (out, in)."""
+def linear_dw(xp: Any, g: Array, x: Array, out: Array | None = None) -> Array:
+    """Gradient of `x @ weight.T` with respect to the weight: (..., out) and (..., in) give (out, in).
+
+    `out` is an array that the result may be written to, and need not be.
+    """
     g2 = xp.reshape(g, (-1, g.shape[-1]))
     x2 = xp.reshape(x, (-1, x.shape[-1]))
     return xp.matmul(g2.mT, x2)
 
 
-def colsum(xp: Any, g: Array) -> Array:
-    """Sum over all axes but the last: (..., n) gives (n,)."""
+def colsum(xp: Any, g: Array, out: Array | None = None) -> Array:
+    """Sum over all axes but the last: (..., n) gives (n,); it may be written to `out`."""
     return xp.sum(g, axis=tuple(range(g.ndim - 1)))
 
 
@@ -99,6 +102,19 @@ def layer_norm_grad(
     even = xp.sum(gn, axis=axis, keepdims=True) / n
     along = xp.sum(gn * normal, axis=axis, keepdims=True) / n
     return (gn - even - normal * along) * inverse, g * normal
+
+
+def attention_grad(
+    xp: Any, g: Array, q: Array, k: Array, v: Array, weights: Array, scale: float
+) -> tuple[Array, Array, Array, Array]:
+    """Gradients of `weights @ v`, weights = softmax(q kᵀ · scale + bias), with respect to q, k, v and the bias.
+
+    Queries (..., L, E), keys (..., S, E), values (..., S, V), weights (..., L, S), the same axes in front;
+    the gradient of the bias has the shape of the weights.
+    """
+    along = xp.matmul(g, v.mT)
+    along = weights * (along - xp.sum(along * weights, axis=(-1,), keepdims=True))
+    return xp.matmul(along, k) * scale, xp.matmul(along.mT, q) * scale, xp.matmul(weights.mT, g), along
 
 
 # -- extended primitives: what the standard lacks. Through the host; `xp.backend` is the backend ------
@@ -215,7 +231,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         relu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
-        scatter_add, set_item, get_item, erf,
+        attention_grad, scatter_add, set_item, get_item, erf,
         sum_of_squares, sgd_update, adam_update, rprop_update,
     )
 }  # fmt: skip

@@ -7,7 +7,7 @@ it likes: node by node (`Program.run`, the default of `Backend.capture`), or pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Array = Any
@@ -33,12 +33,56 @@ class Literal(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """`outputs = primitive(*inputs, **params)`; inputs are numbers of values, or literals."""
+    """`outputs = primitive(*inputs, **params)`; inputs are numbers of values, literals, or tuples and lists of these.
+
+    A result that is a tuple or a list, nested or not, has an output for each array in it, in order; None is none.
+    """
 
     primitive: str
-    inputs: tuple[int | Literal, ...]
+    inputs: tuple[Any, ...]
     params: Mapping[str, Any]
     outputs: tuple[int, ...]
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The values that it is given, in order; one that is given twice is named twice."""
+        return tuple(_numbers(self.inputs))
+
+
+def _numbers(entry: Any) -> Iterator[int]:
+    """The numbers of values in an entry of inputs."""
+    if isinstance(entry, int):
+        yield entry
+    elif not isinstance(entry, Literal):
+        for part in entry:
+            yield from _numbers(part)
+
+
+def filled(entry: Any, known: Mapping[int, Any]) -> Any:
+    """What an entry of an operation's inputs stands for: an array, a literal's value, a tuple or list of such.
+
+    Examples:
+        >>> filled((0, [1, Literal(2.0)]), {0: "x", 1: "y"})
+        ('x', ['y', 2.0])
+    """
+    if isinstance(entry, int):
+        return known[entry]
+    if isinstance(entry, Literal):
+        return entry.value
+    made = [filled(part, known) for part in entry]
+    return made if isinstance(entry, list) else tuple(made)
+
+
+def results(out: Any) -> list[Any]:
+    """The arrays of a function's result, one for each output of its operation; None stands for no array.
+
+    Examples:
+        >>> results(("loss", None, ("mean", "scale")))
+        ['loss', 'mean', 'scale']
+    """
+    if isinstance(out, tuple | list):
+        return [array for part in out for array in results(part)]
+    return [] if out is None else [out]
 
 
 class Program:
@@ -73,23 +117,23 @@ class Program:
     def run(self, *arrays: Array) -> tuple[Array, ...]:
         """The outputs for these inputs, computed operation by operation; a value is dropped after its last use."""
         known: dict[int, Array] = {**self.constants, **dict(zip(self.inputs, arrays, strict=True))}
-        for operation, dying in zip(self.operations, self._last_uses()):
-            args = [a.value if isinstance(a, Literal) else known[a] for a in operation.inputs]
+        for operation, dying in zip(self.operations, self.last_uses()):
+            args = filled(operation.inputs, known)
             out = self.functions(operation.primitive)(*args, **operation.params)
-            for number, array in zip(operation.outputs, out if isinstance(out, tuple) else (out,)):
-                known[number] = array
+            del args  # what dies here is not kept alive by it
+            known.update(zip(operation.outputs, results(out)))
             for number in dying:
                 known.pop(number, None)
-        return tuple([a.value if isinstance(a, Literal) else known[a] for a in self.outputs])
+        return tuple([filled(a, known) for a in self.outputs])
 
     __call__ = run
 
-    def _last_uses(self) -> list[list[int]]:
+    def last_uses(self) -> list[list[int]]:
         """Per operation, the values that nothing reads after it."""
         seen = {a for a in self.outputs if isinstance(a, int)}
         dying: list[list[int]] = []
         for operation in reversed(self.operations):
-            here = {a for a in (*operation.inputs, *operation.outputs) if isinstance(a, int)} - seen
+            here = {*operation.reads, *operation.outputs} - seen
             seen |= here
             dying.append(list(here))
         return dying[::-1]
@@ -101,7 +145,7 @@ class Program:
         for operation in reversed(self.operations):
             if needed.intersection(operation.outputs):
                 kept.append(operation)
-                needed.update(a for a in operation.inputs if isinstance(a, int))
+                needed.update(operation.reads)
         constants = {number: array for number, array in self.constants.items() if number in needed}
         written = {number for operation in kept for number in operation.outputs}
         values = {n: v for n, v in self.values.items() if n in needed or n in written or n in self.inputs}
@@ -120,7 +164,7 @@ class Program:
             lines.append(f"    constants {typed(tuple(self.constants))}")
         for operation in self.operations:
             lines.append(f"    {typed(operation.outputs)} = {_call(operation, names)}")
-        lines.append(f"    return {', '.join(names[a] if isinstance(a, int) else str(a) for a in self.outputs)}")
+        lines.append(f"    return {', '.join(_text(a, names) for a in self.outputs)}")
         return "\n".join(lines)
 
     def dot(self) -> str:
@@ -133,7 +177,7 @@ class Program:
         for i, operation in enumerate(self.operations):
             shapes = "\\n".join(str(self.values[n]) for n in operation.outputs)
             lines.append(f'    op{i} [label="{operation.primitive}{_escaped(_settings(operation))}\\n{shapes}"]')
-            lines += [f"    {source[a]} -> op{i}" for a in operation.inputs if isinstance(a, int)]
+            lines += [f"    {source[a]} -> op{i}" for a in operation.reads]
             source.update(dict.fromkeys(operation.outputs, f"op{i}"))
         for i, a in enumerate(self.outputs):
             lines.append(f'    out{i} [label="output {i}", shape=ellipse]')
@@ -156,9 +200,18 @@ def _settings(operation: Operation) -> str:
 
 
 def _call(operation: Operation, names: Mapping[int, str]) -> str:
-    args = [names[a] if isinstance(a, int) else str(a) for a in operation.inputs]
+    args = [_text(a, names) for a in operation.inputs]
     args += [f"{key}={value!r}" for key, value in operation.params.items()]
     return f"{operation.primitive}({', '.join(args)})"
+
+
+def _text(entry: Any, names: Mapping[int, str]) -> str:
+    if isinstance(entry, int):
+        return names[entry]
+    if isinstance(entry, Literal):
+        return str(entry)
+    inner = ", ".join(_text(part, names) for part in entry)
+    return f"[{inner}]" if isinstance(entry, list) else f"({inner},)" if len(entry) == 1 else f"({inner})"
 
 
 def _escaped(text: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from framework.callbacks.checkpoint_name import POINTERS
+from framework.errors import CheckpointError
 
 
 def free_name(folder: Path, name: str) -> str:
@@ -16,6 +18,38 @@ def free_name(folder: Path, name: str) -> str:
         version += 1
         free = f"{name}-v{version}"
     return free
+
+
+def choose_name(folder: Path, name: str, owned: Collection[str], count_versions: bool) -> tuple[str, str]:
+    """A name that is not taken, and where to write first if it is to replace one of the `owned` checkpoints.
+
+    Raises:
+        CheckpointError: the name is taken by another's checkpoint, and must not get a version.
+    """
+    free = free_name(folder, name)
+    if free == name or count_versions:
+        return free, ""
+    if name in owned:
+        return name, free
+    raise CheckpointError(
+        f"{folder / name} exists and is not a checkpoint of this callback, and enable_version_counter=False "
+        f"forbids {free!r}. Choose another dirpath or filename, or delete it."
+    )
+
+
+def replace(namesake: Path, spare: Path) -> None:
+    """Let the checkpoint `spare` take the place of its namesake."""
+    if namesake.exists():
+        delete(namesake)
+    spare.rename(namesake)
+
+
+def delete_all(folder: Path, names: Iterable[str], spared: str | None) -> set[str]:
+    """Delete these checkpoints, but never the one at the path `spared`; gives the names of those that are gone."""
+    kept = Path(spared).resolve() if spared else None
+    paths = {name: folder / name for name in names}
+    wanted = {name: path for name, path in paths.items() if path.resolve() != kept}
+    return {name for name, path in wanted.items() if not path.exists() or delete(path)}
 
 
 def delete(path: Path) -> bool:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from framework.callbacks.callback import Callback
 from framework.callbacks.checkpoint_book import Book, ranked
-from framework.callbacks.checkpoint_folder import delete, free_name
+from framework.callbacks.checkpoint_folder import choose_name, delete_all, replace
 from framework.callbacks.checkpoint_name import NameTemplate
 from framework.callbacks.checkpoint_rules import check_arguments, unknown_metric
 from framework.callbacks.schedule import validates, validates_once_an_epoch, validation_follows
-from framework.errors import CheckpointError
 from framework.loggers.console import say
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class ModelCheckpoint(Callback):
     """Saves a checkpoint at each trigger and keeps the best `save_top_k` of them.
 
+    The state is copied at the trigger and written in the background. The next save, the end of the
+    training, a signal and whoever asks for a path wait for that; an error of the disk is raised there.
     A checkpoint is a folder that never changes once it is written. Beside the folders lie two
     one-line files, `last` and `best`, with the names of the newest and the best one. A folder is
     deleted only if this callback has saved it, only after its replacement is complete, and never if
@@ -113,6 +115,7 @@ class ModelCheckpoint(Callback):
         """Begin with nothing saved."""
         self._book = Book()
         self._spare = ""  # where a checkpoint is written that will take the place of its namesake
+        self._finish: Callable[[], object] = lambda: None  # waits for what is written in the background
         self._saved_step = self._extra_step = 0
         self._due = False  # whether a trigger waits for a metric
         self._validated = False
@@ -130,7 +133,7 @@ class ModelCheckpoint(Callback):
     @property
     def best_model_path(self) -> str:
         """Path of the best checkpoint (the newest, without `monitor`); "" if there is none."""
-        return self._path(self._book.top(self.mode))
+        return self._path(self._settled.top(self.mode))
 
     @property
     def best_model_score(self) -> float | None:
@@ -140,12 +143,12 @@ class ModelCheckpoint(Callback):
     @property
     def best_k_models(self) -> dict[str, float]:
         """Paths of the kept checkpoints with their monitored values, in order of saving."""
-        return {self._path(name): score for name, score in self._book.best.items()}
+        return {self._path(name): score for name, score in self._settled.best.items()}
 
     @property
     def kth_best_model_path(self) -> str:
         """Path of the worst of the kept best; "" if there is none."""
-        return self._path(self._book.worst(self.mode))
+        return self._path(self._settled.worst(self.mode))
 
     @property
     def kth_value(self) -> float | None:
@@ -155,7 +158,13 @@ class ModelCheckpoint(Callback):
     @property
     def last_model_path(self) -> str:
         """Path of the newest checkpoint; "" if there is none."""
-        return self._path(self._book.newest)
+        return self._path(self._settled.newest)
+
+    @property
+    def _settled(self) -> Book:
+        """The book, once it tells what is on the disk."""
+        self._finish()
+        return self._book
 
     def format_checkpoint_name(self, metrics: Mapping[str, float]) -> str:
         """The folder name for these values of `epoch`, `step` and metrics."""
@@ -253,6 +262,7 @@ class ModelCheckpoint(Callback):
         The checkpoint's name ends in `-interrupted`; it takes no part in the ranking and is kept until
         there is a newer one. Returns the newest checkpoint's path.
         """
+        trainer.background.finish()
         if not trainer.fast_dev_run and trainer.global_step not in (self._saved_step, self._extra_step):
             self._extra_step = trainer.global_step
             self._write(trainer, self._values(trainer), None, top_k=0, suffix="-interrupted")
@@ -292,6 +302,7 @@ class ModelCheckpoint(Callback):
         """Save one checkpoint, if it is among the best or to be kept anyway; then let go of what it replaces."""
         if trainer.fast_dev_run or trainer.global_step == self._saved_step:
             return
+        trainer.background.finish()  # whichever callback's it is
         score = None
         if self.monitor is not None and self.monitor in values:
             score = ranked(float(values[self.monitor]), self.mode)
@@ -307,62 +318,52 @@ class ModelCheckpoint(Callback):
     ) -> None:
         folder, nan = self._folder(trainer), float("nan")
         fields = {name: values.get(name, nan) for name in (*self._template.metrics, "epoch", "step")}
-        name, spare = self._choose_name(folder, self._template.format(fields) + suffix)
+        wanted = self._template.format(fields) + suffix
+        name, spare = choose_name(folder, wanted, self._book.owned, self._count_versions)
         before = (self._book, self._spare, self._saved_step)
         self._book, self._spare = self._book.admit(name, score, top_k, self.mode), spare
         if not suffix:
             self._saved_step = trainer.global_step
         try:
-            trainer.save_checkpoint(folder / (spare or name))
+            write = trainer.prepare_checkpoint(folder / (spare or name))
         except BaseException:
             self._book, self._spare, self._saved_step = before
             raise
-        if self.verbose:
-            say(f"{self._headline(trainer)}; saved {name!r}")
-        self._settle(trainer, folder)
+        text = f"{self._headline(trainer)}; saved {name!r}" if self.verbose else ""
+
+        def store() -> None:
+            try:
+                write()
+            except BaseException:
+                self._book, self._spare, self._saved_step = before
+                raise
+            self._settle(trainer, folder)
+
+        trainer.background.start(store, partial(self._written, trainer, text))
+        self._finish = trainer.background.finish
+
+    def _written(self, trainer: Trainer, text: str) -> None:
+        if text:
+            say(text)
         for logger in trainer.rows.loggers:
             logger.after_save_checkpoint(self)
 
     def _settle(self, trainer: Trainer, folder: Path) -> None:
         """Make the folder agree with the book: names, pointers, and last of all the deletions."""
         if self._spare:
-            namesake = folder / self._book.newest
-            if namesake.exists():
-                delete(namesake)
-            (folder / self._spare).rename(namesake)
+            replace(folder / self._book.newest, folder / self._spare)
             self._spare = ""
         trainer.write_checkpoint_pointer("last", folder / self._book.newest)
         top = self._book.top(self.mode)
         if top and self._ranks(trainer, folder):
             trainer.write_checkpoint_pointer("best", folder / top)
-        source = trainer.resume_source
-        spared = Path(source).resolve() if source else None
-        gone = set()
-        for name in self._book.doomed:
-            path = folder / name
-            if path.resolve() == spared:
-                continue  # until a later run resumes from another one
-            if not path.exists() or delete(path):
-                gone.add(name)
-        self._book = self._book.without(gone)
+        self._book = self._book.without(delete_all(folder, self._book.doomed, spared=trainer.resume_source))
 
     def _ranks(self, trainer: Trainer, folder: Path) -> bool:
         """Whether the pointer `best` is this callback's: the first with a monitor, else the first."""
         here = [other for other in trainer.checkpoint_callbacks if other._folder(trainer) == folder]
         ranking = [other for other in here if other.monitor is not None]
         return (ranking or here or [self])[0] is self
-
-    def _choose_name(self, folder: Path, name: str) -> tuple[str, str]:
-        """A name that is not taken, and where to write first if it is to replace an own checkpoint."""
-        free = free_name(folder, name)
-        if free == name or self._count_versions:
-            return free, ""
-        if name in self._book.owned:
-            return name, free
-        raise CheckpointError(
-            f"{folder / name} exists and is not a checkpoint of this callback, and enable_version_counter=False "
-            f"forbids {free!r}. Choose another dirpath or filename, or delete it."
-        )
 
     def _folder(self, trainer: Trainer) -> Path:
         if self._given_dirpath is None:

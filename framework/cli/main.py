@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": ("framework.cli.commands", "write a checkpoint's predictions to a file"),
     "plugins": ("framework.cli.plugins", "list the backends and whether they work here"),
     "doctor": ("framework.cli.doctor", "show versions, BLAS and threads, and measure the machine"),
+    "bench": ("framework.cli.bench", "measure it against NumPy by hand, PyTorch, Lightning, JAX"),
     "new": ("framework.cli.new", "copy a recipe and its configs here, to start from"),
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 from framework.autodiff.modes import get_default_dtype
 from framework.autodiff.tensor import Tensor
 from framework.backend.host import HostGenerator, global_seed
-from framework.data.transforms import only_normalizes
+from framework.data.lending import lending_reader
+from framework.data.transforms import Normalize, only_normalizes
 from framework.errors import ConfigError, DataError, ShapeError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -110,6 +111,19 @@ class ArrayDataset(Dataset):
             return tuple(batch)
 
         return read
+
+    def lending_reader(self) -> Callable[[Array | slice], tuple[Array, ...]] | None:
+        """A reader whose arrays are used for a later batch once nobody holds them; None where that cannot be done.
+
+        Indices must be known to lie in 0 … length − 1.
+        """
+        if not all(a.flags.c_contiguous and a.flags.aligned for a in self.arrays):
+            return None
+        if self.transform is None:
+            return lending_reader(self.arrays, None)
+        if type(self.transform) is not Normalize or self.arrays[0].dtype.kind == "c":
+            return None
+        return lending_reader(self.arrays, self.transform)
 
     def __repr__(self) -> str:
         arrays = ", ".join(f"{a.dtype}{list(a.shape)}" for a in self.arrays)

@@ -91,11 +91,25 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Starts the next epoch; right after `load_state_dict`, goes on in the saved one."""
+        return self._batches(lends=False)
+
+    def lend_batches(self) -> Iterator[Any]:
+        """Like `iter(loader)`, but the arrays of a batch may become a later batch once nobody holds them or a view.
+
+        For a caller that lets go of each batch before it asks for the next, as the Trainer does: its arrays then
+        stay in the processor's cache. Whoever keeps a batch still never sees it change.
+        """
+        return self._batches(lends=True)
+
+    def _batches(self, lends: bool) -> Iterator[Any]:
         data, chosen = underlying(self.dataset)
         position, order, size = self._start()
         if chosen is not None:
             order = chosen if order is None else chosen.take(order)
         read, at_once = self._reader(data)
+        if at_once and lends:
+            read = data.lending_reader() or read
+            order = None if order is None else checked_indices(order, len(data), "DataLoader")
         total = self._count(size)
         # A generator, not `map`: a StopIteration out of a dataset then is an error, not an early end.
         batches = (read(indices) for indices in self._cut(order, size, position.batch, total))

@@ -73,14 +73,15 @@ class Normalize:
             self._affine[dtype] = found
         return found
 
-    def __call__(self, x: Array) -> Array:
-        """A normalized copy of a batch (n, …)."""
+    def __call__(self, x: Array, out: Array | None = None) -> Array:
+        """A normalized copy of a batch (n, …): in `out`, a C-contiguous array, or else a new one."""
         if x.dtype.kind == "c":
             raise ConfigError(f"Normalize: data must be real, got {x.dtype}")
         factor, offset = self.affine(x.dtype)
         if factor.ndim or offset.ndim:
             factor, offset = self._fit(factor, x), self._fit(offset, x)
-        out = np.empty(x.shape, factor.dtype)
+        if out is None:
+            out = np.empty(x.shape, factor.dtype)
         if x.size <= _PIECE:
             return self._apply(x, out, factor, offset)
         rows = max(1, _PIECE * len(x) // x.size)

@@ -120,20 +120,26 @@ class CSVLogger(Logger):
         if self._files is not None:
             self._files.flush()
 
+    def sync(self) -> None:
+        """Force the rows that are written to the disk."""
+        files = self._files
+        if files is not None:
+            files.sync()
+
     def finalize(self, status: Status) -> None:
         """Write the row at hand and force all to the disk. A later value of the same step still joins its row."""
         if self._resume is not None and self._folder is not None:
             self._open_files()  # what came after the checkpoint goes, even if no row follows
         self._commit()
-        if self._files is not None:
-            self._files.sync()
+        self.save()
+        self.sync()
 
     def state_dict(self) -> dict[str, Any]:
         """How many rows are written, the table's columns, and the row at hand."""
         if self._folder is None:
             return {} if self._resume is None else dict(self._resume)
         files = self._open_files()
-        files.sync()
+        files.flush()
         return {
             "rows": files.rows,
             "columns": list(files.columns),

@@ -77,6 +77,10 @@ class SafeLogger(Logger):
         """Pass the request on."""
         self._call(self.logger.save)
 
+    def sync(self) -> None:
+        """Pass the request on."""
+        self._call(self.logger.sync)
+
     def finalize(self, status: Status) -> None:
         """Pass the status on."""
         self._call(self.logger.finalize, status)

@@ -65,6 +65,12 @@ class Logger(ABC):
     def save(self) -> None:
         """Hand everything complete to the operating system."""
 
+    def sync(self) -> None:
+        """Force to the disk what the latest `state_dict` counts on; a checkpoint with that is complete only then.
+
+        Called in another thread, while the training goes on and logs.
+        """
+
     def finalize(self, status: Status) -> None:
         """A fit, validation or test has ended; more rows may follow (a test after a fit)."""
 

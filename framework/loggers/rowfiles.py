@@ -116,8 +116,7 @@ class RowFiles:
             self._rewrite_table(_read_rows(self.jsonl, None)[0])
 
     def sync(self) -> None:
-        """Force all rows to the disk, so that they are there when a checkpoint counts on them."""
-        self.flush()
+        """Force the rows that are written to the disk; any thread may do so at any time."""
         if self.jsonl.exists():
             with open(self.jsonl, "rb") as file:
                 os.fsync(file.fileno())

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from framework.autodiff import Tensor, as_tensor, get_default_dtype, no_grad, ops
-from framework.metrics.metric import Metric, add
+from framework.metrics.metric import Metric, add, wide
 
 
 class MeanMetric(Metric):
@@ -47,12 +47,12 @@ class MeanMetric(Metric):
             x = ops.astype(x, get_default_dtype())
         if isinstance(weight, int | float):
             weight = float(weight)
-            self.total = add(self.total, ops.sum(x) * weight)
+            self.total = add(self.total, ops.sum(x, dtype=wide(x)) * weight)
             self.weight = self.weight + weight * x.size
             return
         w = ops.astype(as_tensor(weight, x).detach(), x.dtype)
-        self.total = add(self.total, ops.sum(x * w))
-        self.weight = add(self.weight, ops.sum(ops.broadcast_to(w, (x * w).shape)))
+        self.total = add(self.total, ops.sum(x * w, dtype=wide(x)))
+        self.weight = add(self.weight, ops.sum(ops.broadcast_to(w, (x * w).shape), dtype=wide(x)))
 
     def compute(self) -> float:
         """The weighted mean; NaN where no weight was given."""

@@ -123,6 +123,64 @@ def eye_(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A weight (out, in, *kernel) with which a convolution gives back as many of its input's channels as it can.
+
+    Args:
+        groups: the channels of each group are given back by themselves.
+
+    Raises:
+        ShapeError: the weight has not three to five axes, or groups do not divide `out`.
+    """
+    if tensor.ndim not in (3, 4, 5) or tensor.shape[0] % groups:
+        raise ShapeError(f"dirac_ is for weights (out, in, *kernel) of {groups} equal groups, got shape {tensor.shape}")
+    out, channels, *kernel = tensor.shape
+    kind = {"dtype": tensor.dtype, "device": tensor.device}
+    values = ops.concat([ops.eye(out // groups, channels, **kind)] * groups)
+    for n in kernel:
+        centre = ops.astype(ops.arange(n, device=tensor.device) == n // 2, tensor.dtype)
+        values = ops.expand_dims(values, axis=-1) * centre
+    tensor.assign(values)
+    return tensor
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: random.Generator | None = None) -> Tensor:
+    """Rows, or columns where there are fewer, orthonormal, times `gain` (Saxe, McClelland & Ganguli 2014).
+
+    Axes after the first count as one. All such matrices are equally likely.
+
+    Raises:
+        ShapeError: fewer than two axes.
+    """
+    if tensor.ndim < 2:
+        raise ShapeError(f"orthogonal_ needs at least two axes, got shape {tensor.shape}")
+    if not tensor.size:
+        return tensor
+    rows, columns = tensor.shape[0], tensor.size // tensor.shape[0]
+    shape = (max(rows, columns), min(rows, columns))
+    drawn = random.normal(shape, dtype=tensor.dtype, backend=tensor.backend, generator=generator)
+    q, r = ops.linalg.qr(drawn)
+    q = q * ops.sign(ops.linalg.diagonal(r))  # without it, some would be more likely than others
+    q = ops.matrix_transpose(q) if rows < columns else q
+    tensor.assign(ops.reshape(q, tensor.shape) * float(gain))
+    return tensor
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: random.Generator | None = None) -> Tensor:
+    """A matrix of normally distributed numbers, a share `sparsity` of each column zeros (Martens 2010).
+
+    Raises:
+        ShapeError: not a matrix.
+    """
+    if tensor.ndim != 2:
+        raise ShapeError(f"sparse_ is for matrices, got shape {tensor.shape}")
+    kind = {"dtype": tensor.dtype, "backend": tensor.backend, "generator": generator}
+    values = random.normal(tensor.shape, std=std, **kind)
+    order = ops.argsort(ops.argsort(random.uniform(tensor.shape, **kind), axis=0), axis=0)
+    tensor.assign(ops.where(order < math.ceil(sparsity * tensor.shape[0]), 0.0, values))
+    return tensor
+
+
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: random.Generator | None = None) -> Tensor:
     """Uniform in ±gain·√(6 / (fan-in + fan-out)) (Glorot & Bengio 2010)."""
     bound = gain * math.sqrt(6.0 / max(1, sum(_fans(tensor))))

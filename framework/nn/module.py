@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from framework.autodiff import Tensor
+from framework.autodiff import Tensor, versions
 from framework.backend import Backend
 from framework.backend import dtypes as dt
 from framework.backend.dtypes import DTYPES, DType
@@ -27,6 +27,7 @@ class RemovableHandle:
     def remove(self) -> None:
         """Take the hook away; a second call does nothing."""
         self._hooks.pop(self._key, None)
+        versions.changed(self, "hook")
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -76,7 +77,10 @@ class Module:
             own["_buffers"].pop(name, None)
         elif value is not None:
             _check_not_lost(self, name, own.get(name), value)
+        changes = name not in own or not versions.same(own[name], value)
         object.__setattr__(self, name, value)
+        if changes:
+            versions.changed(self, name)
 
     def __getattr__(self, name: str) -> Any:  # only for names that are not there
         if "_buffers" not in self.__dict__ and name in ("_buffers", "_forward_hooks", "training"):
@@ -87,6 +91,7 @@ class Module:
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         self._buffers.pop(name, None)
+        versions.changed(self, name)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Set a parameter, or None for one that is left out, under a name."""
@@ -149,6 +154,7 @@ class Module:
         hooks = self._forward_hooks
         key = max(hooks, default=-1) + 1
         hooks[key] = hook
+        versions.changed(self, "_forward_hooks")
         return RemovableHandle(hooks, key)
 
     # -- what is inside -----------------------------------------------------------------------------
@@ -249,11 +255,10 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros."""
         for param in self.parameters():
-            if param.grad is not None:
-                if set_to_none:
-                    param.grad = None
-                else:
-                    param.grad.zero_()
+            if set_to_none:
+                param.grad = None
+            elif param.grad is not None:
+                param.grad.zero_()
 
     def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` with every module below, then with this one."""

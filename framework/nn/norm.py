@@ -150,6 +150,149 @@ class BatchNorm1d(BatchNorm):
     shapes = "(N, C) or (N, C, L)"
 
 
+class BatchNorm2d(BatchNorm):
+    """Each channel of images brought to mean 0 and variance 1, times a weight, plus a bias (Ioffe & Szegedy 2015).
+
+    Takes (N, C, H, W). Arguments, running statistics and errors as of `BatchNorm1d`.
+
+    Examples:
+        >>> import framework as fw
+        >>> fw.nn.BatchNorm2d(3)(fw.random.normal((2, 3, 4, 4))).shape
+        (2, 3, 4, 4)
+    """
+
+    ranks = (4,)
+    shapes = "(N, C, H, W)"
+
+
+class GroupNorm(Module):
+    """Each group of channels of each sample brought to mean 0 and variance 1 (Wu & He 2018); takes (N, C, ...).
+
+    Args:
+        num_groups: a divisor of `num_channels`.
+        num_channels: C.
+        eps: added to the variance.
+        affine: whether there are a weight for each channel, which starts at one, and a bias, which starts at zero.
+        bias: leaves out the bias where False.
+
+    Raises:
+        ShapeError: another number of channels.
+
+    Examples:
+        >>> import framework as fw
+        >>> fw.nn.GroupNorm(2, 4)(fw.random.normal((3, 4, 5))).shape
+        (3, 4, 5)
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, n in (("num_groups", num_groups), ("num_channels", num_channels)):
+            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+                raise ConfigError(f"GroupNorm: {name} is a number from 1 on, got {n!r}")
+        if num_channels % num_groups:
+            raise ConfigError(f"GroupNorm: {num_channels} channels do not make {num_groups} equal groups")
+        self.num_groups = num_groups
+        self.num_channels = num_channels
+        self.eps = eps
+        self.affine = affine
+        kind = {"dtype": dtype or get_default_dtype(), "device": device}
+        self.weight = Parameter(ops.ones((num_channels,), **kind)) if affine else None
+        self.bias = Parameter(ops.zeros((num_channels,), **kind)) if affine and bias else None
+
+    def reset_parameters(self) -> None:
+        """Weight one, bias zero."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Any) -> Tensor:
+        """(N, C, ...) to the same shape."""
+        x = as_tensor(input, self.weight)
+        if x.ndim < 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"GroupNorm({self.num_groups}, {self.num_channels}): got input of shape {x.shape}; expected "
+                f"(N, C, ...) with C = {self.num_channels}"
+            )
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+def _lengths(name: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The lengths of the axes that are normalised over."""
+    shape: tuple[Any, ...] = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    if not shape or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
+        raise ConfigError(f"{name}: normalized_shape is a length or several, got {normalized_shape!r}")
+    return shape
+
+
+class RMSNorm(Module):
+    """Each sample divided by the root of the mean of its squares over its last axes (Zhang & Sennrich 2019).
+
+    Args:
+        normalized_shape: the lengths of these axes; a number is one axis.
+        eps: added to the mean; the dtype's own epsilon where left out.
+        elementwise_affine: whether there is a weight, which starts at one.
+
+    Raises:
+        ShapeError: the input does not end in `normalized_shape`.
+
+    Examples:
+        >>> import framework as fw
+        >>> fw.nn.RMSNorm(2)(fw.tensor([[3.0, 3.0]])).tolist()
+        [[1.0, 1.0]]
+    """
+
+    weight: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _lengths("RMSNorm", normalized_shape)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        kind = {"dtype": dtype or get_default_dtype(), "device": device}
+        self.weight = Parameter(ops.ones(self.normalized_shape, **kind)) if elementwise_affine else None
+
+    def reset_parameters(self) -> None:
+        """Weight one."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Any) -> Tensor:
+        """(..., *normalized_shape) to the same shape."""
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
 class LayerNorm(Module):
     """Each sample brought to mean 0 and variance 1 over its last axes (Ba, Kiros & Hinton 2016).
 
@@ -181,11 +324,7 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        shape: tuple[Any, ...] = (
-            tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-        )
-        if not shape or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
-            raise ConfigError(f"LayerNorm: normalized_shape is a length or several, got {normalized_shape!r}")
+        shape = _lengths("LayerNorm", normalized_shape)
         self.normalized_shape = shape
         self.eps = eps
         self.elementwise_affine = elementwise_affine

@@ -30,6 +30,7 @@ class Adam(Optimizer):
         0.9
     """
 
+    elementwise = True
     _decoupled = False
 
     def __init__(

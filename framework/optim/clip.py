@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from framework.autodiff import Tensor, no_grad, ops, tensor
 from framework.errors import ConfigError, DTypeError, NonFiniteError
+from framework.optim.arena import writable_gradients
 
 _ROUNDING = 1e-6
 """Added to the norm that is divided by."""
@@ -22,9 +24,9 @@ def clip_grad_norm_(
 ) -> Tensor:
     """Scale the gradients of all parameters together so that their norm is at most `max_norm` (Pascanu et al. 2013).
 
-    The norm is that of all gradients as one vector. Each `grad` is replaced, never written into; nothing is
-    read from a device. A norm that is NaN or infinite makes gradients NaN or 0, as in PyTorch; the Trainer
-    looks before it clips.
+    The norm is that of all gradients as one vector. A gradient that somebody holds is replaced, never written
+    into; nothing is read from a device. A norm that is NaN or infinite makes gradients NaN or 0, as in PyTorch;
+    the Trainer looks before it clips.
 
     Args:
         parameters: those of a model, or one; those without a gradient are left out.
@@ -53,10 +55,14 @@ def clip_grad_norm_(
         raise ConfigError(f"clip_grad_norm_: max_norm is the largest norm allowed, at least 0; got {max_norm}")
     if not p > 0:
         raise ConfigError(f"clip_grad_norm_: norm_type is the p of a norm, positive or infinite; got {norm_type!r}")
-    leaves = _with_gradients("clip_grad_norm_", parameters)
+    given = list(parameters) if isinstance(parameters, Iterable) and not isinstance(parameters, Tensor) else parameters
+    leaves = _with_gradients("clip_grad_norm_", given)
     if not leaves:
         return tensor(0.0)
-    total = _norm([g for _, g in leaves], p)
+    if (recorder := leaves[0]._ns.listener()) is not None:
+        clipped = partial(clip_grad_norm_, given, max_norm, p, error_if_nonfinite)
+        return cast(Tensor, recorder.barrier("clip_grad_norm_", clipped))
+    total = _norm([_gradient(q) for q in leaves], p)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise NonFiniteError(
             f"clip_grad_norm_: the norm of {len(leaves)} gradients is {total.item()}; nothing was clipped. Look at the "
@@ -66,20 +72,29 @@ def clip_grad_norm_(
     if total._level is None and total.backend.synchronous:  # reading is free, and most often nothing is to be done
         known = factor.item()
         if not known >= 1.0:
-            for node, g in leaves:
-                _replace(node, g * known)
+            _scale(leaves, known)
         return total
     factor = ops.minimum(factor, 1.0)
-    for node, g in leaves:
-        _replace(node, g * factor.to(device=g.device, dtype=g.dtype))
+    for q in leaves:
+        g = _gradient(q)
+        _replace(q, g * factor.to(device=g.device, dtype=g.dtype))
     return total
+
+
+def _scale(leaves: list[Tensor], factor: float) -> None:
+    """Multiply all gradients by a number."""
+    flats, others = writable_gradients(leaves) if math.isfinite(factor) else ([], leaves)  # 0 · NaN between them is NaN
+    for flat in flats:
+        flat._data *= factor
+    for q in others:
+        _replace(q, _gradient(q) * factor)
 
 
 @no_grad()
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Bring every element of every gradient into [−`clip_value`, `clip_value`]; NaN stays.
 
-    Each `grad` is replaced, never written into; nothing is read from a device.
+    A gradient that somebody holds is replaced, never written into; nothing is read from a device.
 
     Args:
         parameters: those of a model, or one; those without a gradient are left out.
@@ -99,12 +114,20 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     clip_value = float(clip_value)
     if not clip_value >= 0:
         raise ConfigError(f"clip_grad_value_: clip_value is the largest value allowed, at least 0; got {clip_value}")
-    for node, g in _with_gradients("clip_grad_value_", parameters):
-        _replace(node, ops.clip(g, -clip_value, clip_value))
+    given = list(parameters) if isinstance(parameters, Iterable) and not isinstance(parameters, Tensor) else parameters
+    leaves = _with_gradients("clip_grad_value_", given)
+    if leaves and (recorder := leaves[0]._ns.listener()) is not None:
+        recorder.barrier("clip_grad_value_", partial(clip_grad_value_, given, clip_value))
+        return
+    flats, others = writable_gradients(leaves)
+    for flat in flats:
+        flat._data[...] = ops.clip(flat, -clip_value, clip_value)._data
+    for q in others:
+        _replace(q, ops.clip(_gradient(q), -clip_value, clip_value))
 
 
-def _with_gradients(name: str, parameters: Any) -> list[tuple[Any, Tensor]]:
-    """The leaves that have a gradient, and this as a Tensor."""
+def _with_gradients(name: str, parameters: Any) -> list[Tensor]:
+    """Those that have a gradient."""
     if not isinstance(parameters, Tensor) and not isinstance(parameters, Iterable):
         raise DTypeError(
             f"{name}: takes a Tensor or several, got {type(parameters).__name__}"
@@ -116,19 +139,31 @@ def _with_gradients(name: str, parameters: Any) -> list[tuple[Any, Tensor]]:
             raise DTypeError(f"{name}: takes a Tensor or several, got a {type(p).__name__} among them")
         node = p._node
         if node is not None and node.grad is not None:
-            g = node.grad
-            found.append((node, g if isinstance(g, Tensor) else Tensor(g, None, node.ns)))
+            found.append(p)
     return found
 
 
-def _replace(node: Any, g: Tensor) -> None:
+def _gradient(p: Tensor) -> Tensor:
+    """The gradient as it is, which is not looked at by that."""
+    node: Any = p._node
+    g = node.grad
+    return g if isinstance(g, Tensor) else Tensor(g, None, node.ns)
+
+
+def _replace(p: Tensor, g: Tensor) -> None:
     """Give a leaf another gradient. What it had may be seen by others, which keep it."""
-    node.grad = g if g._level is not None else g._data
+    p._node.grad = g if g._level is not None else g._data  # type: ignore[union-attr]
 
 
 def _norm(gradients: list[Tensor], p: float) -> Tensor:
     """The p-norm of all gradients as one vector, on the device of the first."""
-    device = gradients[0].device
+    first = gradients[0]
+    device, ns = first.device, first._ns
+    if p == 2 and ns.backend.synchronous and all(_is_plain(g, first) for g in gradients):
+        total = ns.sum_of_squares(first._data)
+        for g in gradients[1:]:
+            total = ns.add(total, ns.sum_of_squares(g._data))
+        return Tensor(ns.sqrt(total), None, ns)
     parts = [_part(_wide_enough(g), p).to(device=device) for g in gradients]
     if p == math.inf:
         return ops.max(ops.stack(parts))
@@ -136,6 +171,11 @@ def _norm(gradients: list[Tensor], p: float) -> Tensor:
     for part in parts[1:]:
         total = total + part
     return ops.sqrt(total) if p == 2 else total ** (1.0 / p)
+
+
+def _is_plain(g: Tensor, first: Tensor) -> bool:
+    """Whether a gradient can be added to the first one's as it is: most are of one kind."""
+    return g._level is None and g._ns is first._ns and g._data.dtype == first._data.dtype and g.dtype.itemsize >= 4
 
 
 def _wide_enough(g: Tensor) -> Tensor:

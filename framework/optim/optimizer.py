@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Any, ClassVar
 
 from framework.autodiff import Tensor, enable_grad
-from framework.autodiff.lines import user_line
+from framework.autodiff.lines import Line, user_line
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.tape import mark_written
 from framework.errors import CheckpointError, ConfigError, DTypeError, did_you_mean
+from framework.optim.arena import home_of
+from framework.optim.runs import Layout, Run, is_array
 
 Array = Any
 State = dict[str, Any]
@@ -32,6 +35,9 @@ class Optimizer:
     needs_closure: ClassVar[bool] = False
     """Whether `step` evaluates the loss itself and so needs a closure."""
 
+    elementwise: ClassVar[bool] = False
+    """Whether `update` treats each element by itself: neighbours in memory are then updated as one array."""
+
     apply_if: Array = None
     """A 0-d bool array: where it is false, the next step changes nothing. Back to None after each step."""
 
@@ -39,11 +45,21 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, State] = {}
+        self._layouts: list[Layout] = []
+        self._known: tuple[dict[Tensor, State], list[State]] = (self.state, [])
         groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not groups:
             raise ConfigError(f"{type(self).__name__}: got no parameters; pass model.parameters()")
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "update" in vars(cls) and "elementwise" not in vars(cls):
+            cls.elementwise = False  # that of the base class was said of another update
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_layouts": [], "_known": (self.state, [])}
 
     # -- for subclasses -----------------------------------------------------------------------------
 
@@ -101,6 +117,9 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move all parameters that have a gradient; returns what `closure` returned, which is called first."""
+        recorder = self._listener()
+        if recorder is not None:
+            return recorder.barrier("optimizer.step", lambda: self.step(closure))
         loss = None
         if closure is not None:
             with enable_grad():
@@ -112,33 +131,97 @@ class Optimizer:
             if not flag:
                 return loss
             flag = None
-        states = self.state
         update = self.update if flag is None else _selected(self.update, flag)
         line = user_line()
-        for group in self.param_groups:
+        for group, layout in zip(self.param_groups, self._arranged()):
             hyper = self.hyper(group)
-            maximize = group["maximize"]
-            for p in group["params"]:
-                node = p._node
-                if node is None or (g := node.grad) is None:
-                    continue
-                if isinstance(g, Tensor):  # from backward(create_graph=True)
-                    g = g._data
-                if maximize:
-                    g = -g
-                state = states.get(p)
-                if state is None:
-                    state = states[p] = self.start(p._ns, p._data, hyper)
-                before = p._data
-                after = update(p._ns, before, g, state, hyper)
-                if after is before:
-                    mark_written(node, line)
-                else:
-                    p._data = after
+            params = group["params"]
+            for run in layout.runs:
+                self._update_run(run, params, update, hyper, group["maximize"], line)
+            if layout.singles:
+                for i in layout.singles:
+                    self._update_single(params[i], update, hyper, group["maximize"], line)
+                layout.tend_slots(params)
+        if len(self.state) != len(self._known[1]):
+            self._known = (self.state, list(self.state.values()))
         return loss
+
+    def _arranged(self) -> list[Layout]:
+        """The layouts of all groups, as this step's gradients ask for; in steady state what they were."""
+        layouts, states, (known, entries) = self._layouts, self.state, self._known
+        same = states is known and len(states) == len(entries) and all(map(is_, states.values(), entries))
+        if not same:
+            self._known = (states, list(states.values()))
+        found: list[Any] = []
+        for i, group in enumerate(self.param_groups):
+            params = group["params"]
+            layout = layouts[i] if i < len(layouts) else None
+            codes = None if layout is None else layout.look(params)
+            if layout is None or codes is None:
+                layout = Layout(params, states, layout)
+                layouts[i : i + 1] = [layout]
+                codes = layout.look(params)
+            layout.look_after_loans()
+            found.append(codes)
+        del layouts[len(found) :]
+        for group, layout, codes in zip(self.param_groups, layouts, found):  # now that no arena moves any more
+            if not (same and layout.is_arranged(codes)):
+                layout.arrange(group["params"], codes, states, self.elementwise)
+        return layouts
+
+    def _update_run(
+        self, run: Run, params: list[Tensor], update: Any, hyper: tuple[Any, ...], maximize: bool, line: Line
+    ) -> None:
+        """One step of neighbours as one array."""
+        ns, p, g, state = run.block.arena.ns, run.p, run.g, run.state
+        if state is None:
+            state = self.start(ns, p, hyper)
+        after = update(ns, p, -g if maximize else g, state, hyper)
+        if after is not p:
+            p[...] = after
+        run.put_back(state, params, self.state)
+        mark_written(run.leaves, line)  # type: ignore[arg-type]
+
+    def _update_single(self, p: Tensor, update: Any, hyper: tuple[Any, ...], maximize: bool, line: Line) -> None:
+        """One step of one parameter."""
+        node: Any = p._node
+        g = node.grad
+        if isinstance(g, Tensor):  # somebody has looked at it, or it is from backward(create_graph=True)
+            g = g._data
+        state = self.state.get(p)
+        if state is None:
+            state = self.state[p] = self.start(p._ns, p._data, hyper)
+        before = p._data
+        after = update(p._ns, before, -g if maximize else g, state, hyper)
+        if after is not before and home_of(p) is None:
+            p._data = after
+            return
+        if after is not before:
+            before[...] = after
+        mark_written((node,), line)
+
+    def gradients(self) -> list[Array]:
+        """The gradients of all parameters, as the backend's arrays; those side by side in memory as one, read-only."""
+        found: list[Array] = []
+        for i, group in enumerate(self.param_groups):
+            params = group["params"]
+            layout = self._layouts[i] if i < len(self._layouts) else None
+            codes = None if layout is None else layout.look(params)
+            if layout is not None and codes is not None and layout.is_arranged(codes):
+                found += [run.g for run in layout.runs]
+                params = [params[i] for i in layout.singles]
+            for p in params:
+                g = None if p._node is None else p._node.grad
+                if g is not None:
+                    found.append(g._data if isinstance(g, Tensor) else g)
+        return found
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros."""
+        recorder = self._listener()
+        if recorder is not None:
+            recorder.reset("optimizer.zero_grad", lambda: self.zero_grad(set_to_none))
+            return
         for group in self.param_groups:
             for p in group["params"]:
                 node = p._node
@@ -149,7 +232,14 @@ class Optimizer:
                 elif isinstance(node.grad, Tensor):
                     node.grad.zero_()
                 else:
-                    node.grad = p._ns.xp.zeros_like(p._data)
+                    p.grad = Tensor(p._ns.xp.zeros_like(p._data), None, p._ns)
+
+    def _listener(self) -> Any:
+        """The recorder of the call that this is a part of, if one is; see `compile`."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                return p._ns.listener() if p._ns.recorder is not None else None
+        return None
 
     def _is_synchronous(self) -> bool:
         return all(p._ns.backend.synchronous for group in self.param_groups for p in group["params"])
@@ -237,11 +327,11 @@ def _selected(update: Callable[..., Array], flag: Array) -> Callable[..., Array]
 
     def selected(ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
         copy = ns.backend.copy if ns.backend.writable else _same
-        old = {key: copy(value) for key, value in state.items() if _is_array(value)}
+        old = {key: copy(value) for key, value in state.items() if is_array(value)}
         p_old = copy(p)
         p_new = update(ns, p, g, state, hyper)
         for key, value in state.items():
-            if _is_array(value):  # a velocity that began with this step goes back to nothing
+            if is_array(value):  # a velocity that began with this step goes back to nothing
                 state[key] = ns.xp.where(flag, value, old[key] if key in old else ns.xp.zeros_like(value))
         return ns.xp.where(flag, p_new, p_old)
 
@@ -250,10 +340,6 @@ def _selected(update: Callable[..., Array], flag: Array) -> Callable[..., Array]
 
 def _same(array: Array) -> Array:
     return array
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape")
 
 
 def _plain(value: Any) -> Any:
@@ -266,13 +352,13 @@ def _plain(value: Any) -> Any:
 
 
 def _copied(p: Tensor, value: Any) -> Any:
-    return Tensor(p._ns.backend.copy(value), None, p._ns) if _is_array(value) else value
+    return Tensor(p._ns.backend.copy(value), None, p._ns) if is_array(value) else value
 
 
 def _restored(name: str, number: Any, key: str, p: Tensor, value: Any) -> Any:
     """A saved value as state of `p`: arrays on its device and in its dtype."""
-    if not _is_array(value) or (not tuple(value.shape) and p.shape):
-        return value if not _is_array(value) else float(value)
+    if not is_array(value) or (not tuple(value.shape) and p.shape):
+        return value if not is_array(value) else float(value)
     if tuple(value.shape) != p.shape:
         raise CheckpointError(
             f"{name}.load_state_dict: {key} of parameter {number} has shape {tuple(value.shape)}, "

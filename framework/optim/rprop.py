@@ -32,6 +32,8 @@ class Rprop(Optimizer):
         [0.75]
     """
 
+    elementwise = True
+
     def __init__(
         self,
         params: Any,

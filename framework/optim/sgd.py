@@ -31,6 +31,8 @@ class SGD(Optimizer):
         [0.0]
     """
 
+    elementwise = True
+
     def __init__(
         self,
         params: Any,

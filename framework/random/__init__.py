@@ -19,6 +19,7 @@ from framework.autodiff.batching import drawing_levels as _drawing_levels
 from framework.autodiff.batching import drawn as _drawn
 from framework.autodiff.calls import register_state as _register_state
 from framework.autodiff.convert import resolve_backend as _resolve_backend
+from framework.autodiff.namespace import namespace_of as _namespace_of
 from framework.autodiff.kinds import integers as _integers
 from framework.backend import dtypes as _dt
 from framework.backend import host as _host
@@ -126,8 +127,13 @@ def _draw(
     d = get_default_dtype() if dtype is None else _dt.dtype(dtype)
     device = str(backend) if backend is not None and ":" in str(backend) else None
     whole = (*[level.size for level in levels], *_shape(shape))
-    made = values((generator or default_generator(backend)).host, whole)
-    return _drawn(_tensor(made, dtype=d, backend=target, device=device), levels)
+
+    def make() -> Tensor:
+        made = values((generator or default_generator(backend)).host, whole)
+        return _tensor(made, dtype=d, backend=target, device=device)
+
+    recorder = _namespace_of(target).recorder
+    return _drawn(make() if recorder is None else recorder.source("draw", make), levels)
 
 
 def normal(

@@ -101,6 +101,17 @@ def _normalized(
     return draw
 
 
+def _attended(lead: tuple[int, ...], queries: int, keys: int, width: int, values: int) -> Callable[[Draw], Args]:
+    """A gradient, queries, keys, values, the weights of the values, and the factor of the scores."""
+
+    def draw(d: Draw) -> Args:
+        w = d.positive(*lead, queries, keys)
+        shapes = ((queries, values), (queries, width), (keys, width), (keys, values))
+        return *(d.signed(*lead, *shape) for shape in shapes), w / w.sum(axis=-1, keepdims=True), 0.7
+
+    return draw
+
+
 KERNEL_SAMPLES: dict[str, list[Callable[[Draw], Args]]] = {
     "relu_grad": [_rows((3, 4), (3, 4)), _rows((2, 3, 2), (2, 3, 2)), _rows((0, 2), (0, 2)), _rows((), ())],
     "linear_dx": [_rows(shape, (2, 3)) for shape in ((4, 2), (1, 2), (2, 2, 2), (0, 2), (2,))],
@@ -126,6 +137,12 @@ KERNEL_SAMPLES: dict[str, list[Callable[[Draw], Args]]] = {
         _normalized((2, 3, 2), (-2, -1), (3, 2)),
         _normalized((3,), (-1,), (3,)),
         _normalized((0, 3), (-1,), (3,)),
+    ],
+    "attention_grad": [
+        _attended((), 3, 4, 2, 5),
+        _attended((2,), 1, 3, 4, 4),
+        _attended((2, 2), 3, 3, 2, 2),
+        _attended((0, 2), 3, 3, 2, 2),
     ],
     "scatter_add": _at(values=True),
     "set_item": _at(values=True, unique=True),

@@ -13,13 +13,14 @@ import numpy as np
 
 from framework.testing.samples_elementwise import ELEMENTWISE, ELEMENTWISE_REFERENCES
 from framework.testing.samples_indexing import INDEXING, INDEXING_REFERENCES
+from framework.testing.samples_layers import LAYER_REFERENCES, LAYERS
 from framework.testing.samples_linear import LINEAR, LINEAR_REFERENCES, OBSERVED
 from framework.testing.samples_reductions import REDUCTION_REFERENCES, REDUCTIONS
 from framework.testing.sampling import Arrays as Arrays
 from framework.testing.sampling import Draw as Draw
 from framework.testing.sampling import Sample as Sample
 
-TABLE: dict[str, tuple[Sample, ...]] = {**ELEMENTWISE, **REDUCTIONS, **INDEXING, **LINEAR}
+TABLE: dict[str, tuple[Sample, ...]] = {**ELEMENTWISE, **REDUCTIONS, **INDEXING, **LINEAR, **LAYERS}
 """Name of a primitive to its samples."""
 
 REFERENCES: dict[str, Callable[..., Any]] = {
@@ -27,6 +28,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     **REDUCTION_REFERENCES,
     **INDEXING_REFERENCES,
     **LINEAR_REFERENCES,
+    **LAYER_REFERENCES,
 }
 """Name of a primitive to its NumPy function, where NumPy has none of the same name and meaning."""
 

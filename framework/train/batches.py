@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from framework.autodiff.namespace import namespace_of
 from framework.backend import Backend
 from framework.backend.dtypes import DType
 
-Transfer = Callable[[Any], Any]
+_NDARRAY = np.ndarray
 
 
 class Mover:
@@ -34,14 +34,24 @@ class Mover:
         self._ns = namespace_of(backend)
         self._native = np.dtype(dtype.name)
         self._where = device if ":" in device else None
-        self._is_own = self._where is None and backend.owns(np.zeros(()))
+        self.keeps_arrays = self._where is None and backend.owns(np.zeros(()))
+        """Whether Tensors hold host arrays as they are, without a copy."""
+        kept = (np.dtype(code) for code in (*np.typecodes["AllInteger"], *np.typecodes["Complex"], "?", self._native))
+        self._as_it_is = frozenset(kept) if self.keeps_arrays else frozenset()
+        """The dtypes of host arrays that a Tensor may hold without a copy."""
 
     def __call__(self, batch: Any) -> Any:
         """The batch, moved."""
         kind = type(batch)
-        if kind is tuple:
-            return tuple([self(item) for item in batch])
-        if kind is np.ndarray:
+        if kind is tuple:  # of arrays for the most part, so these are not sent through here once more
+            ns, as_it_is = self._ns, self._as_it_is
+            return tuple(
+                [
+                    Tensor(item, None, ns) if type(item) is _NDARRAY and item.dtype in as_it_is else self(item)
+                    for item in batch
+                ]
+            )
+        if kind is _NDARRAY:
             return self._array(batch)
         if isinstance(batch, Tensor):
             moved = batch.to(device=self._device)
@@ -63,7 +73,7 @@ class Mover:
                 array = array.astype(self._native)
         elif dtype.kind not in "iubc":
             return array  # text or objects
-        if self._is_own:
+        if self.keeps_arrays:
             return Tensor(array, None, self._ns)
         return Tensor(self._backend.asarray(array, device=self._where), None, self._ns)
 

@@ -21,10 +21,12 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from framework.errors import CheckpointError
+from framework.train.arrayfile import to_content
 from framework.train.statetree import lift, lower
 
 FORMAT = 1
@@ -34,6 +36,9 @@ MODEL_ARRAYS = "model.safetensors"
 OTHER_ARRAYS = "optimizer.safetensors"
 POINTERS = ("last", "best")
 _TEMPORARY = ".tmp-"
+
+Buffer = bytes | memoryview
+"""The content of a file."""
 
 
 # -- saving ----------------------------------------------------------------------------------------
@@ -50,8 +55,17 @@ def save(path: str | Path, trees: dict[str, Any]) -> None:
         CheckpointError: something in a tree cannot be stored (named with its place), `path` already
             holds a valid checkpoint, or the disk refused; earlier checkpoints are untouched then.
     """
+    write(path, pack(trees))
+
+
+def write(path: str | Path, packed: Mapping[str, Buffer]) -> None:
+    """Write what `pack` made as one immutable checkpoint folder at `path`; it may be done in another thread.
+
+    Raises:
+        CheckpointError: `path` already holds a valid checkpoint, or the disk refused.
+    """
     path = Path(path)
-    files = encode(trees)
+    files = seal(packed)
     if path.exists() and is_valid(path):
         raise CheckpointError(
             f"{path} already holds a checkpoint, and checkpoints are never changed; save to a new name"
@@ -72,30 +86,31 @@ def save(path: str | Path, trees: dict[str, Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def encode(trees: dict[str, Any]) -> dict[str, bytes]:
-    """The files of a checkpoint: name to content, the manifest last.
+def pack(trees: dict[str, Any]) -> dict[str, Buffer]:
+    """The files of a checkpoint but for its manifest, name to content: a copy, so that training may go on.
 
     Raises:
         CheckpointError: a value is no part of a state tree.
     """
-    from safetensors.numpy import save as to_bytes
-
     model_arrays: dict[str, Any] = {}
     other_arrays: dict[str, Any] = {}
     plain = {}
     for name, tree in trees.items():
         own = name == "model"
         plain[name] = lift(tree, owner=name, prefix="" if own else name, arrays=model_arrays if own else other_arrays)
-    files = {
-        MODEL_ARRAYS: to_bytes(model_arrays),
-        OTHER_ARRAYS: to_bytes(other_arrays),
+    return {
+        MODEL_ARRAYS: to_content(model_arrays),
+        OTHER_ARRAYS: to_content(other_arrays),
         STATE: _json({"format": FORMAT, "trees": plain}),
     }
+
+
+def seal(packed: Mapping[str, Buffer]) -> dict[str, Buffer]:
+    """The files with the manifest, which is written last."""
     listed = {
-        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
+        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in packed.items()
     }
-    files[MANIFEST] = _json({"format": FORMAT, "saved_at": time.time_ns(), "files": listed})
-    return files
+    return {**packed, MANIFEST: _json({"format": FORMAT, "saved_at": time.time_ns(), "files": listed})}
 
 
 def _json(value: Any) -> bytes:
@@ -107,7 +122,7 @@ def _reason(error: OSError) -> str:
     return f"{error.strerror or error}{where}. Free some space or choose another folder; earlier checkpoints are intact"
 
 
-def _write_file(path: Path, content: bytes) -> None:
+def _write_file(path: Path, content: Buffer) -> None:
     with open(path, "wb") as file:
         file.write(content)
         file.flush()

@@ -11,7 +11,7 @@ from framework.autodiff import Tensor, no_grad
 from framework.errors import ConfigError
 from framework.loggers.console import say
 from framework.train import loaders
-from framework.train.batches import Transfer
+from framework.train.batches import Mover
 from framework.train.fitstate import Fit
 from framework.train.hooks import EvaluationHooks, HookList
 from framework.train.loaders import Source
@@ -30,7 +30,7 @@ class Evaluation:
     step: Callable[..., Any]
     hooks: EvaluationHooks
     sources: Sequence[Source]
-    move: Transfer
+    move: Mover
     port: LogPort
     results: Results | None
     """Where `self.log` goes; None for a prediction."""
@@ -101,7 +101,7 @@ def _batches(job: Evaluation, loader_index: int, source: Source) -> list[Any]:
     if results is not None:
         results.suffix = f"/dataloader_idx_{loader_index}" if several else ""
     outputs = []
-    batches = iter(source.loader) if source.count else iter(())
+    batches = source.batches(job.move.keeps_arrays) if source.count else iter(())
     try:
         for index, host_batch in enumerate(batches):
             if job.stop.received:
@@ -118,6 +118,9 @@ def _batches(job: Evaluation, loader_index: int, source: Source) -> list[Any]:
                 outputs.append(_to_host(output))
             if index + 1 >= source.count:
                 break
+            if results is not None:
+                results.end_batches()
+            del host_batch, batch, output  # the loader may lend the arrays again
     finally:
         loaders.close(batches)
     if source.is_cut:  # the next pass begins anew

@@ -12,7 +12,7 @@ from framework.autodiff import Tensor
 from framework.callbacks import Callback
 from framework.optim import Optimizer
 from framework.train import loaders
-from framework.train.batches import Transfer
+from framework.train.batches import Mover
 from framework.train.checks import check_batch_labels
 from framework.train.datamodule import DataModule
 from framework.train.guard import Guard
@@ -45,8 +45,10 @@ class Fit:
     guard: Guard
     clip: Callable[[Optimizer], None] | None
     """Clips the gradients before each update."""
-    move: Transfer
+    move: Mover
     training_step: Callable[..., Any]
+    compiled: Callable[..., Any] | None = field(init=False, default=None)
+    """`training_step` and backward as one compiled call, where that is wanted."""
     results: Results
     val_results: Results
     rows: Rows
@@ -71,6 +73,8 @@ class Fit:
     step_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
     epoch_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
     metric_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
+    validates_within: bool = False
+    """Whether a validation may be due at other batches than an epoch's last."""
 
     def __post_init__(self) -> None:
         for config in self.schedulers:
@@ -81,6 +85,8 @@ class Fit:
             else:
                 self.epoch_schedulers.append(config)
         self.num_batches = self.train.count
+        by_batches = self.check_interval is not None or self.validation.every_n_epochs is None
+        self.validates_within = by_batches and bool(self.val)
 
     def fire(self, hooks: HookList, place: str = "") -> None:
         """Call hooks that take no more arguments."""
@@ -128,6 +134,8 @@ class Fit:
         stops = self.stops()
         if stops or progress.exhausted:
             self.write_due_row(always=True)
+        elif not self.validates_within:
+            return False
         if self.validation_is_due(stops):
             self.guard.read()
             self.validate()
@@ -156,7 +164,7 @@ class Fit:
         if math.isinf(source.length):
             self.batches = Lookahead(source, self._found_last)
         else:
-            self.batches = iter(source.loader)
+            self.batches = source.batches(self.move.keeps_arrays)
         if done and not hasattr(source.loader, "load_state_dict"):
             if not isinstance(source.loader, list | tuple):
                 warnings.warn(
@@ -176,6 +184,7 @@ class Fit:
             for batch in batches:
                 check_batch_labels(batch, classes)
                 yield batch
+                del batch
                 break
             yield from batches
         finally:

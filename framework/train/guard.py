@@ -40,11 +40,8 @@ class HostGuard:
         value = 0.0 if loss is None else float(loss._data)
         squares = 0.0
         sum_of_squares = self._sum_of_squares
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                node = p._node
-                if node is not None and (g := node.grad) is not None:
-                    squares += float(sum_of_squares(g._data if isinstance(g, Tensor) else g))
+        for g in optimizer.gradients():
+            squares += float(sum_of_squares(g))
         if not math.isfinite(value + squares):
             raise NonFiniteError(f"step {step}: {_culprit(value, squares)}. {_ADVICE}")
 
@@ -74,11 +71,8 @@ class DeviceGuard:
         """Let the device decide whether the update is applied."""
         ns = self._ns
         total: Any = 0.0
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                node = p._node
-                if node is not None and (g := node.grad) is not None:
-                    total = total + ns.sum_of_squares(g._data if isinstance(g, Tensor) else g)
+        for g in optimizer.gradients():
+            total = total + ns.sum_of_squares(g)
         ok = ns.isfinite(total)
         if loss is not None:
             ok = ns.logical_and(ok, ns.isfinite(ns.reshape(loss._data, ())))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from framework.data import DataLoader
 from framework.errors import ConfigError
 from framework.train.datamodule import DataModule
 from framework.train.hooks import overridden
@@ -47,6 +48,13 @@ class Source:
     def first(self, batches: int | float) -> Source:
         """The same loader, with so many of its batches used at most."""
         return Source(self.loader, int(min(self.count, batches, sys.maxsize)), "")
+
+    def batches(self, lends: bool) -> Iterator[Any]:
+        """One pass over the loader; it may lend its arrays where the caller lets go of each batch."""
+        loader = self.loader
+        if lends and isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__:
+            return loader.lend_batches()
+        return iter(loader)
 
     def state(self, *, exhausted: bool, batch: int | None = None) -> Any:
         """The loader's position: after `batch` batches where that is given, at the next epoch's start if exhausted."""

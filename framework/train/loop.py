@@ -40,7 +40,7 @@ def run_batches(fit: Fit) -> None:
     """The batches that are left of this epoch."""
     hooks, progress, results, window, guard = fit.hooks, fit.progress, fit.results, fit.window, fit.guard
     optimizer, move, training_step, owner = fit.optimizer, fit.move, fit.training_step, type(fit.module).__name__
-    clip = fit.clip
+    clip, compiled = fit.clip, fit.compiled
     batches = fit.open_batches()
     try:
         for host_batch in batches:
@@ -57,12 +57,16 @@ def run_batches(fit: Fit) -> None:
                 for hook in hooks.before_zero_grad:
                     hook(optimizer)
                 optimizer.zero_grad()
-            output = training_step(batch, index)
-            loss = loss_of(output, owner)
-            if loss is not None:  # None skips the batch
-                for hook in hooks.before_backward:
-                    hook(loss)
-                loss.backward(window.share(loss, batch))
+            if compiled is not None:
+                output, loss = compiled(batch, index)  # the next six lines, recorded and replayed
+            else:
+                output = training_step(batch, index)
+                loss = loss_of(output, owner)
+                if loss is not None:  # None skips the batch
+                    for hook in hooks.before_backward:
+                        hook(loss)
+                    loss.backward(window.share(loss, batch))
+            if loss is not None:
                 for hook in hooks.after_backward:
                     hook()
             is_last = index + 1 == fit.num_batches
@@ -89,6 +93,8 @@ def run_batches(fit: Fit) -> None:
                 hook(outputs, batch, index)
             if fit.at_boundary():
                 return
+            results.end_batches()
+            del host_batch, batch  # the loader may lend the arrays again
         fit.skip_rest()
     finally:
         loaders.close(batches)

@@ -157,7 +157,8 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
         if port is None or port.results is None:
             LogPort.refuse(port, name)
             return
-        port.results.log(name, value, (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx), batch_size)
+        log = port.results.log if port.counters is None else port.log
+        log(name, value, (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx), batch_size)
 
     def log_dict(self, dictionary: Mapping[str, Any], **kwargs: Any) -> None:
         """Record several metrics with the same arguments, which are those of `log`."""
@@ -186,12 +187,14 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
     @property
     def current_epoch(self) -> int:
         """Index of the epoch under way; 0 without a Trainer."""
-        return self._port.trainer.current_epoch if self._port is not None else 0
+        port = self._port
+        return 0 if port is None else port.trainer.current_epoch if port.counters is None else port.counters[0]
 
     @property
     def global_step(self) -> int:
         """Optimizer updates done; 0 without a Trainer."""
-        return self._port.trainer.global_step if self._port is not None else 0
+        port = self._port
+        return 0 if port is None else port.trainer.global_step if port.counters is None else port.counters[1]
 
     @property
     def logger(self) -> Logger | None:

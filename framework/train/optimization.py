@@ -161,14 +161,24 @@ class Window:
 
     def share(self, loss: Tensor, batch: Any) -> Any:
         """The gradient to start from: the weight of this batch, if all in the window had the first one's length."""
+        weight = None if self.size == 1 else self.weight(batch)
+        self.count(batch)
+        return None if weight is None else loss.detach() * 0 + weight
+
+    def weight(self, batch: Any) -> float:
+        """The weight of this batch, if all in the window had the first one's length."""
+        length = batch_size_of(batch) or 1
+        return length / (self.size * (self.first if self.used else length))
+
+    def count(self, batch: Any) -> None:
+        """Count a batch that had a loss."""
         self.used += 1
         if self.size == 1:
-            return None
+            return
         length = batch_size_of(batch) or 1
         if self.used == 1:
             self.first = length
         self.samples += length
-        return loss.detach() * 0 + length / (self.size * self.first)
 
     def closes(self, is_last: bool) -> bool:
         """Count a batch; whether an update follows."""

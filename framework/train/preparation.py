@@ -12,6 +12,7 @@ from framework.loggers.console import say
 from framework.train import checks, resume
 from framework.train.batches import Mover
 from framework.train.clipping import make_clipping
+from framework.train.compiled import compiled_step
 from framework.train.evaluation import Evaluation, check_signature
 from framework.train.fitstate import Fit
 from framework.train.guard import make_guard
@@ -174,6 +175,7 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
         datamodule=stage.datamodule,
         classes_to_check=classes,
     )
+    fit.compiled = compiled_step(fit) if trainer.compile else None
     resume.check(resume.gather(fit, None))
     fit.saved = saved
     return fit

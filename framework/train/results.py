@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from framework.autodiff import Tensor
+from framework.autodiff.effects import effect
 from framework.autodiff.namespace import namespace_of
 from framework.backend import Backend
 from framework.errors import ConfigError, ShapeError, did_you_mean
@@ -288,19 +289,32 @@ class Results:
 class LogPort:
     """Where a module's `self.log` goes at the moment; the Trainer turns it."""
 
-    __slots__ = ("place", "results", "trainer")
+    __slots__ = ("counters", "place", "results", "trainer")
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.results: Results | None = None
         self.place = ""
         """The hook at work where logging is not possible."""
+        self.counters: Any = None
+        """The epoch and the count of updates, as numbers of the step, while one may be recorded."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         return None  # a copied module has no Trainer
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _no_port, ()
+
+    def log(self, name: str, value: Any, arguments: LogArguments, batch_size: int | None) -> None:
+        """Record a value; a step that is replayed records its value again."""
+        tensors = (value,) if isinstance(value, Tensor) else ()
+        detail = (name, None if tensors else value, arguments, batch_size)
+
+        def record(*tensor: Tensor) -> None:
+            if self.results is not None:
+                self.results.log(name, tensor[0] if tensor else value, arguments, batch_size)
+
+        effect("self.log", record, tensors, detail)
 
     @staticmethod
     def refuse(port: LogPort | None, name: str) -> None:

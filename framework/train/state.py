@@ -11,6 +11,7 @@ from framework.errors import ConfigError
 from framework.loggers import Logger
 from framework.optim import Optimizer
 from framework.strategies import SingleDevice
+from framework.train.background import Background
 from framework.train.datamodule import DataModule
 from framework.train.fitstate import Fit
 from framework.train.loaders import Source, total
@@ -33,8 +34,10 @@ class TrainerState:
     log_every_n_steps: int
     accumulate_grad_batches: int
     gradient_clip_val: float | None
+    compile: bool
     gradient_clip_algorithm: str | None
     default_root_dir: str
+    _saves: bool
     callbacks: list[Callback]
     loggers: list[Logger]
     strategy: SingleDevice
@@ -45,6 +48,8 @@ class TrainerState:
         self.rows = Rows(self.progress)
         self.records = Records(self.progress, self.rows)
         """The run's folder, loggers and summary."""
+        self.background = Background()
+        """What is written beside the training; `finish` waits for it."""
         self.module: TrainModule | None = None
         self.datamodule: DataModule | None = None
         self.run_name: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from framework.backend.dtypes import dtype as dtype_named
 from framework.callbacks import Callback, ModelCheckpoint, ModelSummary, TQDMProgressBar
-from framework.errors import CheckpointError, ConfigError
+from framework.errors import ConfigError
 from framework.loggers import Logger
 from framework.loggers.console import say
 from framework.strategies import SingleDevice
@@ -20,13 +20,12 @@ from framework.train.loop import train
 from framework.train.module import TrainModule
 from framework.train.records import Heading
 from framework.train.results import Results
-from framework.train.run import snake_case
+from framework.train.saving import Saving
 from framework.train.signals import Interrupted
 from framework.train.stage import Stage
-from framework.train.state import TrainerState
 
 
-class Trainer(TrainerState):
+class Trainer(Saving):
     """Trains a `TrainModule`, and validates, tests and predicts with it.
 
     A step is an optimizer update, everywhere: in limits, rows, checkpoints and schedules. Each fit has
@@ -58,6 +57,7 @@ class Trainer(TrainerState):
         enable_model_summary: add a `ModelSummary` if there is none.
         accumulate_grad_batches: batches that make one update.
         gradient_clip_val: the largest norm, or value, of the gradients of an update; None or 0 for no limit.
+        compile: record the forward and backward pass of a step once and replay it; see `fw.compile`.
         gradient_clip_algorithm: "norm" (the default): scale all gradients together; "value": cut each element.
         default_root_dir: where `runs/` is; default the current folder.
 
@@ -96,6 +96,7 @@ class Trainer(TrainerState):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
         default_root_dir: str | Path | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         n = self.fast_dev_run = options.fast_dev_run(fast_dev_run)
@@ -108,6 +109,7 @@ class Trainer(TrainerState):
         self.accumulate_grad_batches = checks.check_accumulation(accumulate_grad_batches)
         clipping = options.clipping(gradient_clip_val, gradient_clip_algorithm)
         self.gradient_clip_val, self.gradient_clip_algorithm = clipping
+        self.compile = compile
         self.precision = precision
         self.dtype = dtype_named(options.precision_dtype(precision))
         self.default_root_dir = "." if default_root_dir is None else str(default_root_dir)
@@ -170,6 +172,7 @@ class Trainer(TrainerState):
                 self._begin_run(fit, stage)
                 try:
                     train(fit)
+                    self.background.finish()
                 except Interrupted as stop:
                     stop.checkpoint = self._save_interrupted()
                     raise
@@ -232,74 +235,9 @@ class Trainer(TrainerState):
             return None
         return outputs[0] if len(outputs) == 1 else outputs
 
-    # -- checkpoints ---------------------------------------------------------------------------------
-
-    def save_checkpoint(self, filepath: str | Path, weights_only: bool = False) -> None:
-        """Write a checkpoint folder of the training as it stands, or of the weights alone.
-
-        Raises:
-            ConfigError: there has been no fit.
-            CheckpointError: it cannot be written; earlier ones are untouched.
-        """
-        if self._fit is None:
-            raise ConfigError("trainer.save_checkpoint() needs a trainer.fit() before it, or under way")
-        self.records.stop_clock()
-        trees = resume.add_user_state(self._fit, resume.gather(self._fit, self.log_dir))
-        if weights_only:
-            trees = {name: trees[name] for name in ("model", "progress", "hparams", "extra", "about")}
-        checkpoint.save(filepath, trees)
-
-    def write_checkpoint_pointer(self, which: str, target: str | Path) -> None:
-        """Make the file `last` or `best` beside a checkpoint name it."""
-        checkpoint.write_pointer(Path(target).parent, which, target)
-
     def print(self, *args: Any, sep: str = " ") -> None:
         """Print a line without tearing the progress bar."""
         say(sep.join(map(str, args)))
-
-    def _save_interrupted(self) -> Path | None:
-        """Save the state of a training that a signal has stopped, and say how to go on."""
-        step = self.global_step
-        if self.records.run is None or not self._saves:
-            say(f"interrupted after step {step}; nothing is saved, as checkpointing is off")
-            return None
-        if self._fit is not None and self._fit.saved is not None:
-            say(f"interrupted before going on from {self.resume_source}")
-            return Path(str(self.resume_source))
-        path = checkpoint.free_path(self.records.run.checkpoints / f"epoch={self.current_epoch}-step={step}")
-        self.save_checkpoint(path)
-        self.write_checkpoint_pointer("last", path)
-        say(f"interrupted after step {step}; saved {path}")
-        if self.config_text is None:  # the command line names its own command
-            say(f"to go on: fit(…, ckpt_path={str(path)!r})")
-        return path
-
-    def _load_saved(self, ckpt_path: str | Path | None, module: TrainModule) -> dict[str, Any] | None:
-        """The checkpoint to go on from; the position is taken over at once."""
-        self.resume_source = None
-        if ckpt_path is None:
-            self.progress.restart_epoch()
-            return None
-        path = self._find_checkpoint(ckpt_path, module)
-        trees = checkpoint.load(path)
-        resume.check_is_training(trees, path, type(module).__name__)
-        self.resume_source = str(path)
-        self.progress.load_state_dict(trees["progress"])
-        # where there is an EarlyStopping, it says itself whether the training had been stopped
-        self.should_stop = trees["results"]["should_stop"] and not self.early_stopping_callbacks
-        return trees
-
-    def _find_checkpoint(self, wanted: str | Path, module: TrainModule) -> Path:
-        """The folder that `ckpt_path` means."""
-        if wanted == "best":
-            if not self._best_model_path:
-                raise CheckpointError('ckpt_path="best": no ModelCheckpoint of this Trainer has saved anything')
-            return Path(self._best_model_path)
-        return self.records.last_checkpoint(self._runs_of(module)) if wanted == "last" else Path(wanted)
-
-    @property
-    def _best_model_path(self) -> str:
-        return "" if self.checkpoint_callback is None else self.checkpoint_callback.best_model_path
 
     # -- stages --------------------------------------------------------------------------------------
 
@@ -312,10 +250,13 @@ class Trainer(TrainerState):
 
     def _end_stage(self, status: str) -> None:
         stage, self._stage, self._evaluating, self._results = self._stage, "", "", None
-        self.records.end(stage, status, self.strategy)
-
-    def _runs_of(self, module: TrainModule) -> Path:
-        return Path(self.default_root_dir) / "runs" / (self.run_name or snake_case(type(module).__name__))
+        try:
+            self.background.finish()
+        except BaseException:
+            status = "failed"
+            raise
+        finally:
+            self.records.end(stage, status, self.strategy)
 
     def _begin_run(self, fit: Fit, stage: Stage) -> None:
         """From here on something is written."""

@@ -14,6 +14,7 @@ import rows_linalg  # noqa: F401
 import rows_products  # noqa: F401
 import rows_reductions  # noqa: F401
 import rows_shape  # noqa: F401
+import rows_windows  # noqa: F401
 from generated import ROWS, Case, case_of, resolve
 from generated_checks import differentiable
 from generated_references import OURS

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from window_table import np_conv, np_take, np_transposed, np_windows
 
 import framework.numpy as fnp
 from framework.autodiff import ops
@@ -54,6 +55,11 @@ def _common(xp: Any) -> dict[str, Any]:
         mean, var = xp.mean(x, axis=axis, keepdims=True), xp.var(x, axis=axis, keepdims=True)
         return (x - mean) / xp.sqrt(var + eps) * weight + bias, mean, var
 
+    def attention(q: Any, k: Any, v: Any, bias: Any = 0.0, *, scale: float, causal: bool) -> Any:
+        e = xp.exp(q @ xp.matrix_transpose(k) * scale + bias)
+        e = xp.tril(e) if causal else e
+        return e / xp.sum(e, axis=-1, keepdims=True) @ v
+
     return {
         "relu": lambda x: xp.where(x > 0, x, xp.zeros_like(x)),
         "sigmoid": lambda x: 1 / (1 + xp.exp(-x)),
@@ -69,6 +75,7 @@ def _common(xp: Any) -> dict[str, Any]:
         "layer_norm": lambda x, w=1.0, b=0.0, axis=-1, eps=1e-5: standardised(x, w, b, axis, eps)[0],
         "batch_norm": lambda x, w=1.0, b=0.0, axis=0, eps=1e-5: standardised(x, w, b, axis, eps),
         "embedding": lambda weight, indices: weight[indices],
+        "attention": attention,
     }
 
 
@@ -104,10 +111,30 @@ def _erf(x: Any) -> Any:
     return np.vectorize(math.erf, otypes=[float])(x) if x.size else x * 1.0
 
 
+def _dx(g: Any, weight: Any, *, size: Any, **p: Any) -> Any:
+    shape = (g.shape[0], weight.shape[1] * p["groups"], *size)
+    return np_transposed(lambda x: np_conv(x.astype(g.dtype), weight, **p), g * np.ones_like(weight, shape=()), shape)
+
+
+def _dw(g: Any, x: Any, *, kernel: Any, **p: Any) -> Any:
+    shape = (g.shape[1], x.shape[1] // p["groups"], *kernel)
+    return np_transposed(lambda w: np_conv(x, w, **p), g * np.ones_like(x, shape=()), shape)
+
+
 NUMPY = Namespace(
     np,
     {
         **_common(np),
+        "conv2d": np_conv,
+        "conv2d_dx": _dx,
+        "conv2d_dw": _dw,
+        "max_pool2d": lambda x, **p: np_windows(x, -np.inf, **p).max(axis=-1),
+        "max_pool2d_take": lambda t, x, **p: np_take(t, x, p),
+        "max_pool2d_put": lambda g, x, **p: np_transposed(lambda t: np_take(t, x, p), g, x.shape),
+        "window_sum": lambda x, **p: np_windows(x, 0, **p).sum(axis=-1),
+        "window_spread": lambda g, *, size, **p: np_transposed(
+            lambda x: np_windows(x, 0, **p).sum(axis=-1), g, (*g.shape[:-2], *size)
+        ),
         "erf": _erf,
         "setitem": _numpy_set,
         "scatter_add": _numpy_add_at,

@@ -322,7 +322,7 @@ def test_a_backward_that_needs_an_overwritten_array_teaches() -> None:
     x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
     kept, not_kept = (x * w).sum(), (x + w).sum()
     x._data[...] = 7.0
-    mark_written(x._node)
+    mark_written([x._node])
     with pytest.raises(GradientError, match=r"'multiply' needs an array of shape \(2,\).*overwritten"):
         kept.backward()
     not_kept.backward()
@@ -335,7 +335,7 @@ def test_a_backward_that_needs_a_view_of_an_overwritten_array_teaches() -> None:
     x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
     y = (x.reshape(2, 1) * w.reshape(2, 1)).sum()
     x._data[...] = 7.0
-    mark_written(x._node)
+    mark_written([x._node])
     with pytest.raises(GradientError, match="overwritten"):
         y.backward()
 

@@ -13,6 +13,7 @@ import manipulation_table  # noqa: F401 - adds its rows
 import namespace_table  # noqa: F401 - adds its rows
 import numpy as np
 import pytest
+import window_table  # noqa: F401 - adds its rows
 from primitive_table import CASES, EXEMPT, Case
 
 import framework as fw

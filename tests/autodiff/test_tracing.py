@@ -160,7 +160,7 @@ def test_several_outputs_of_one_operation_and_dying_values() -> None:
         functions=functions.__getitem__,
     )
     assert program.run(3) == (104, 350, None)
-    assert [sorted(dying) for dying in program._last_uses()] == [[0], [3], [4, 5], [1, 2]]
+    assert [sorted(dying) for dying in program.last_uses()] == [[0], [3], [4, 5], [1, 2]]
     assert "c: int64[], d: int64[] = two(a)" in str(program)
     assert "e: int64[] = add(d, 5)" in str(program)
     with pytest.raises(ValueError, match="shorter|longer"):

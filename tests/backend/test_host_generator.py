@@ -142,3 +142,18 @@ def test_how_much_is_drawn_at_once_does_not_matter() -> None:
     together = HostGenerator(9).uniform((10,))
     g = HostGenerator(9)
     assert np.concatenate([g.uniform((4,)), g.uniform((0,)), g.uniform((6,))]).tolist() == together.tolist()
+
+
+def test_a_permutation_is_the_order_of_the_words() -> None:
+    for n in (2, 3, 4, 5, 64, 65, 1_000, 4_097):
+        order = HostGenerator(n, "permutation").permutation(n)
+        assert order.dtype == np.int64
+        np.testing.assert_array_equal(order, np.argsort(HostGenerator(n, "permutation").bits(n)))
+
+
+def test_words_that_differ_in_their_low_bits_alone_are_ordered_by_these() -> None:
+    class Close(HostGenerator):
+        def bits(self, count: int) -> np.ndarray:
+            return np.array([5, 4, 7, 6, 1 << 63], np.uint64)
+
+    assert Close(0).permutation(5).tolist() == [1, 0, 3, 2, 4]

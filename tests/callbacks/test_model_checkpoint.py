@@ -372,6 +372,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others_and_the_books_alo
     class Blocks(Callback):
         def on_train_epoch_start(self, trainer, pl_module):
             if trainer.current_epoch == 1:  # what stands there is a file, so no folder can be made
+                assert trainer.checkpoint_callback.last_model_path  # waits until it is written
                 Path(trainer.log_dir, "checkpoints").rename(trainer.log_dir + "/moved")
                 Path(trainer.log_dir, "checkpoints").write_text("")
 
@@ -455,7 +456,8 @@ KILLED = """
     import os, signal, sys
     sys.path.insert(0, {tests!r})
     import framework as fw
-    from framework.callbacks import ModelCheckpoint, model_checkpoint
+    from framework.callbacks import ModelCheckpoint, checkpoint_folder
+    from framework.train import checkpoint
     from test_model_checkpoint import KINDS, SCORES, Scripted, train
     from pathlib import Path
 
@@ -474,9 +476,9 @@ KILLED = """
     if {point!r} == "pointer":
         fw.Trainer.write_checkpoint_pointer = killing(fw.Trainer.write_checkpoint_pointer, {when!r})
     if {point!r} == "save":
-        fw.Trainer.save_checkpoint = killing(fw.Trainer.save_checkpoint, {when!r})
+        checkpoint.write = killing(checkpoint.write, {when!r})
     if {point!r} == "delete":
-        model_checkpoint.delete = killing(model_checkpoint.delete, {when!r})
+        checkpoint_folder.delete = killing(checkpoint_folder.delete, {when!r})
     train(Path({root!r}), [ModelCheckpoint(**KINDS[{kind!r}])], Scripted(SCORES), max_epochs=6)
 """
 

@@ -37,6 +37,9 @@ class Broken(Logger):
     def save(self):
         self._fail("save")
 
+    def sync(self):
+        self._fail("sync")
+
     def finalize(self, status):
         self._fail("finalize")
 
@@ -56,6 +59,7 @@ CALLS = {
     "log_config": ({},),
     "attach": (None,),
     "save": (),
+    "sync": (),
     "finalize": ("success",),
     "after_save_checkpoint": (None,),
     "state_dict": (),

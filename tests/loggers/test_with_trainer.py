@@ -125,6 +125,7 @@ RESUMING = """
     class Kills(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.progress.total_batches == {at}:
+                assert trainer.checkpoint_callback.last_model_path or {at} < 8  # waits until it is written
                 trainer.logger.save()  # the worst case: all that is complete is on disk
                 os.kill(os.getpid(), signal.SIGKILL)
     found = [fw.train.checkpoint.newest_valid(f / "checkpoints") for f in Path(".").glob("cut/runs/net/version_*")]

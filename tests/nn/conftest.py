@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from fw_strict import StrictBackend
 
 from framework.backend import registry
+
+sys.path.insert(0, str(Path(__file__).parent))  # makes module_table importable
 
 
 @pytest.fixture

@@ -147,3 +147,85 @@ def test_errors() -> None:
         init.kaiming_normal_(nn.Parameter([[1.0]]), mode="fan")
     with pytest.raises(ConfigError, match=r"\[5.0, 6.0\] holds 0.00% of a normal distribution"):
         init.trunc_normal_(p, a=5.0, b=6.0)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "strict"])
+def test_orthogonal_rows_or_columns(backend: str) -> None:
+    with fw.use_backend(backend):
+        for shape in ((3, 5), (5, 3), (4, 2, 3), (2, 2)):
+            t = init.orthogonal_(fw.tensor(np.zeros(shape)), gain=2.0)
+            m = np.array(t.tolist()).reshape(shape[0], -1) / 2.0
+            small = m @ m.T if m.shape[0] <= m.shape[1] else m.T @ m
+            np.testing.assert_allclose(small, np.eye(len(small)), atol=1e-12)
+        first = [init.orthogonal_(fw.tensor(np.zeros((2, 2)))).tolist()[0][0] for _ in range(40)]
+    assert min(first) < -0.1
+    assert max(first) > 0.1
+    assert init.orthogonal_(fw.tensor(np.zeros((0, 3)))).shape == (0, 3)
+    with pytest.raises(ShapeError, match="at least two axes"):
+        init.orthogonal_(fw.tensor(np.zeros(3)))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3), (2, 5, 3, 4), (6, 2, 1, 3, 2)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_dirac_gives_channels_back(shape: tuple[int, ...], groups: int) -> None:
+    got = init.dirac_(fw.tensor(np.ones(shape)), groups).numpy()
+    want = np.zeros(shape)
+    each = shape[0] // groups
+    for g in range(groups):
+        for d in range(min(each, shape[1])):
+            want[(g * each + d, d, *(n // 2 for n in shape[2:]))] = 1.0
+    np.testing.assert_array_equal(got, want)
+    with pytest.raises(ShapeError, match="equal groups"):
+        init.dirac_(fw.tensor(np.ones((3, 2, 2))), 2)
+    with pytest.raises(ShapeError, match="dirac_ is for weights"):
+        init.dirac_(fw.tensor(np.ones((3, 2))))
+
+
+def test_sparse_columns() -> None:
+    fw.seed_everything(0)
+    values = init.sparse_(fw.tensor(np.ones((40, 30))), 0.31, std=0.5).numpy()
+    assert ((values == 0).sum(axis=0) == 13).all()
+    assert abs(values[values != 0].std() - 0.5) < 0.05
+    assert len({tuple(column) for column in (values == 0).T.tolist()}) == 30  # another choice for each
+    with pytest.raises(ShapeError, match="matrices"):
+        init.sparse_(fw.tensor(np.ones(3)), 0.1)
+
+
+STARTS: dict[str, Any] = {
+    "Linear": lambda library: library.Linear(300, 200),
+    "Embedding": lambda library: library.Embedding(300, 200),
+    "Conv1d": lambda library: library.Conv1d(40, 60, 9),
+    "Conv2d": lambda library: library.Conv2d(32, 64, (3, 5), groups=2),
+    "ConvTranspose2d": lambda library: library.ConvTranspose2d(32, 64, (3, 5), groups=2),
+    "RNN": lambda library: library.RNN(80, 150, num_layers=2),
+    "LSTM": lambda library: library.LSTM(60, 90, bidirectional=True, proj_size=40),
+    "GRU": lambda library: library.GRU(60, 90),
+    "MultiheadAttention": lambda library: library.MultiheadAttention(160, 4, add_bias_kv=True),
+    "MultiheadAttention with other keys": lambda library: library.MultiheadAttention(160, 4, kdim=90, vdim=120),
+    "TransformerEncoderLayer": lambda library: library.TransformerEncoderLayer(120, 4, 300),
+    "BatchNorm2d": lambda library: library.BatchNorm2d(7),
+    "GroupNorm": lambda library: library.GroupNorm(2, 8),
+    "RMSNorm": lambda library: library.RMSNorm(7),
+}
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", STARTS)
+def test_modules_start_as_torchs(name: str) -> None:
+    """Mean, variance and range of each parameter, and what is not random exactly."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.manual_seed(0)
+    fw.seed_everything(0)
+    ours, theirs = STARTS[name](nn).state_dict(), STARTS[name](torch.nn).state_dict()
+    assert list(ours) == list(theirs)
+    for key in ours:
+        a, b = ours[key].numpy(), theirs[key].numpy()
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        if b.std() == 0:
+            np.testing.assert_array_equal(a, b)
+            continue
+        n, spread = a.size, b.std()
+        assert abs(a.mean() - b.mean()) < 7 * spread / math.sqrt(n), key
+        assert abs(a.std() / spread - 1) < 5 / math.sqrt(n), key
+        assert abs(np.abs(a).max() / np.abs(b).max() - 1) < (0.3 if np.abs(b).max() > 3 * spread else 0.1), key

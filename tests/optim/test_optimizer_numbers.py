@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from framework import optim
 
 
 def test_every_optimizer_is_here() -> None:
-    exported = {n for n, v in vars(optim).items() if isinstance(v, type) and issubclass(v, optim.Optimizer)}
-    assert {name for name, _ in VARIANTS.values()} == exported - {"Optimizer"}
+    offered = {name: getattr(optim, name) for name in dir(optim)}
+    exported = {n for n, v in offered.items() if isinstance(v, type) and issubclass(v, optim.Optimizer)}
+    with_closure = {name for name in exported if offered[name].needs_closure}
+    assert {name for name, _ in VARIANTS.values()} == exported - {"Optimizer"} - with_closure
 
 
 def sgd(p: float, g: float, s: dict[str, float], lr: float, momentum: float = 0.0, dampening: float = 0.0,
@@ -50,8 +52,71 @@ def rprop(p: float, g: float, s: dict[str, float], lr: float = 0.01, etas: Any =
     return p - math.copysign(size, g) if g else p
 
 
+def nadam(p: float, g: float, s: dict[str, float], lr: float = 2e-3, betas: Any = (0.9, 0.999), eps: float = 1e-8,
+          weight_decay: float = 0.0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False) -> float:  # fmt: skip
+    t = s["t"] = s.get("t", 0) + 1
+    if decoupled_weight_decay:
+        p -= lr * weight_decay * p
+    else:
+        g += weight_decay * p
+    mu = [betas[0] * (1 - 0.96 ** (k * momentum_decay) / 2) for k in range(1, t + 2)]
+    s["m"] = betas[0] * s.get("m", 0.0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0.0) + (1 - betas[1]) * g * g
+    m = mu[t] * s["m"] / (1 - math.prod(mu)) + (1 - mu[t - 1]) * g / (1 - math.prod(mu[:t]))
+    return p - lr * m / (math.sqrt(s["v"] / (1 - betas[1] ** t)) + eps)
+
+
+def adamax(p: float, g: float, s: dict[str, float], lr: float = 2e-3, betas: Any = (0.9, 0.999), eps: float = 1e-8,
+           weight_decay: float = 0.0) -> float:  # fmt: skip
+    t = s["t"] = s.get("t", 0) + 1
+    g += weight_decay * p
+    s["m"] = betas[0] * s.get("m", 0.0) + (1 - betas[0]) * g
+    s["u"] = max(betas[1] * s.get("u", 0.0), abs(g) + eps)
+    return p - lr / (1 - betas[0] ** t) * s["m"] / s["u"]
+
+
+def rmsprop(p: float, g: float, s: dict[str, float], lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8,
+            weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False) -> float:  # fmt: skip
+    g += weight_decay * p
+    s["v"] = alpha * s.get("v", 0.0) + (1 - alpha) * g * g
+    s["m"] = alpha * s.get("m", 0.0) + (1 - alpha) * g
+    s["b"] = momentum * s.get("b", 0.0) + g / (math.sqrt(s["v"] - (s["m"] ** 2 if centered else 0.0)) + eps)
+    return p - lr * s["b"]
+
+
+def adagrad(p: float, g: float, s: dict[str, float], lr: float = 0.01, lr_decay: float = 0.0, weight_decay: float = 0.0,
+            initial_accumulator_value: float = 0.0, eps: float = 1e-10) -> float:  # fmt: skip
+    g += weight_decay * p
+    s["sum"] = s.get("sum", initial_accumulator_value) + g * g
+    s["t"] = s.get("t", -1) + 1
+    return p - lr / (1 + s["t"] * lr_decay) * g / (math.sqrt(s["sum"]) + eps)
+
+
+def adadelta(p: float, g: float, s: dict[str, float], lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
+             weight_decay: float = 0.0) -> float:  # fmt: skip
+    g += weight_decay * p
+    s["g"] = rho * s.get("g", 0.0) + (1 - rho) * g * g
+    step = math.sqrt(s.get("d", 0.0) + eps) / math.sqrt(s["g"] + eps) * g
+    s["d"] = rho * s.get("d", 0.0) + (1 - rho) * step * step
+    return p - lr * step
+
+
+def lion(p: float, g: float, s: dict[str, float], lr: float = 1e-4, betas: Any = (0.9, 0.99),
+         weight_decay: float = 0.0) -> float:  # fmt: skip
+    m = s.get("m", 0.0)
+    c = betas[0] * m + (1 - betas[0]) * g
+    s["m"] = betas[1] * m + (1 - betas[1]) * g
+    return p - lr * ((c > 0) - (c < 0) + weight_decay * p)
+
+
 RULES: dict[str, Callable[..., float]] = {
     "SGD": sgd,
+    "NAdam": nadam,
+    "Adamax": adamax,
+    "RMSprop": rmsprop,
+    "Adagrad": adagrad,
+    "Adadelta": adadelta,
+    "Lion": lion,
     "Adam": adam,
     "AdamW": lambda *args, weight_decay=0.01, **kwargs: adam(
         *args, weight_decay=weight_decay, decoupled=True, **kwargs
@@ -79,10 +144,21 @@ def test_equals_its_definition(variant: str, backend: str) -> None:
             assert np.asarray(p.tolist())[at] == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
+@pytest.fixture
+def wide_torch() -> Iterator[Any]:
+    """PyTorch, whose default dtype is float64: it keeps some numbers of an optimizer in that."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.reference
 @all_variants
-def test_equals_torch(variant: str) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+def test_equals_torch(variant: str, wide_torch: Any) -> None:
+    torch = wide_torch
+    if not hasattr(torch.optim, VARIANTS[variant][0]):
+        pytest.skip(f"PyTorch has no {VARIANTS[variant][0]}")
     ours = parameters()
     theirs = [torch.nn.Parameter(torch.tensor(a)) for a in starts()]
     a, b = build(variant, ours), build(variant, theirs, torch.optim)

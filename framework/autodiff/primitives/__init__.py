@@ -13,6 +13,8 @@ from framework.autodiff.primitives import reductions as reductions
 from framework.autodiff.primitives import shape as shape
 
 _LATER = {
+    "attention": "attention",
+    "convolution": "conv2d conv2d_dw conv2d_dx",
     "cumulative": "cumulative_prod cumulative_sum diff",
     "decompositions": "eigh eigvalsh qr svd svdvals",
     "einsum": "einsum",
@@ -20,6 +22,7 @@ _LATER = {
     "inverses": "cholesky cofactor det inv matrix_power slogdet solve",
     "normalization": "batch_norm layer_norm",
     "norms": "linalg matrix_norm vector_norm",
+    "pooling": "max_pool2d max_pool2d_places max_pool2d_put max_pool2d_take window_spread window_sum",
     "products": "cross diagonal dot inner kron outer tensordot trace vecdot",
     "pseudoinverse": "matrix_rank pinv",
     "searching": "argwhere count_nonzero flatnonzero nonzero searchsorted select",

@@ -184,7 +184,11 @@ def _check_range(name: str, places: Tensor, rows: int) -> None:
         array, ns = array._data, array._ns
     if not places.size or 0 in array.shape:
         return
-    low, high = int(ns.xp.min(array)), int(ns.xp.max(array))
-    if low < 0 or high >= rows:
+    if not ns.holds(lambda a: _is_within(ns.xp, a, rows), array):
+        low, high = int(ns.xp.min(array)), int(ns.xp.max(array))
         wrong = low if low < 0 else high
         raise AxisError(f"{name}: index {wrong} is outside a table of {rows} rows; indices are from 0 to {rows - 1}")
+
+
+def _is_within(xp: Any, array: Any, rows: int) -> bool:
+    return bool(xp.min(array) >= 0) and bool(xp.max(array) < rows)

@@ -7,6 +7,7 @@ from typing import Any
 from framework.autodiff.convert import as_tensor
 from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
+from framework.autodiff.tape import free_slot
 from framework.autodiff.tensor import Tensor
 from framework.errors import DTypeError, ShapeError
 
@@ -96,10 +97,12 @@ def _linear_vjp(
     ns: Any, g: Any, needs: Any, out: Any, residual: Any, x: Any, weight: Any, bias: Any = None
 ) -> tuple[Any, ...]:
     dx = None if needs[0] is None else ns.linear_dx(g, weight)
-    dw = None if needs[1] is None else ns.linear_dw(g, x)
+    need = needs[1]
+    dw = None if need is None else ns.linear_dw(g, x) if need.slot is None else ns.linear_dw(g, x, out=free_slot(need))
     if len(needs) == 2:
         return dx, dw
-    return dx, dw, None if needs[2] is None else ns.colsum(g)
+    need = needs[2]
+    return dx, dw, None if need is None else ns.colsum(g) if need.slot is None else ns.colsum(g, out=free_slot(need))
 
 
 def _linear_jvp(ns: Any, tangents: Any, out: Any, x: Any, weight: Any, bias: Any = None) -> Any:
@@ -140,7 +143,7 @@ def _between(ops: Any, weight: Any, x: Any, x_batched: bool, w_batched: bool) ->
 
 _linear = primitive(
     "linear",
-    arity=None,
+    arity=(2, 3),
     forward=_linear_forward,
     vjp=_linear_vjp,
     jvp=_linear_jvp,
@@ -157,15 +160,16 @@ def linear(x: Any, weight: Any, bias: Any = None, /) -> Tensor:
     Raises:
         ShapeError: the last axis of x is not the weight's.
     """
-    if not isinstance(x, Tensor):
-        x = as_tensor(x, weight if isinstance(weight, Tensor) else None)
-    given = x._data.shape if x._level is None else x.shape
-    if not given or given[-1] != weight.shape[-1]:
-        raise _linear_error(x.shape, weight.shape)
-    return _linear(x, weight) if bias is None else _linear(x, weight, bias)
+    try:
+        return _linear(x, weight, bias)
+    except Exception:  # the library's own, if shapes do not fit: to look at them first would cost more than a check
+        _check_linear(as_tensor(x).shape, as_tensor(weight).shape)
+        raise
 
 
-def _linear_error(given: tuple[int, ...], weight: tuple[int, ...]) -> ShapeError:
+def _check_linear(given: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    if len(weight) != 2 or (given and given[-1] == weight[-1]):
+        return
     n_out, n_in = weight
     hint = ""
     size = 1
@@ -174,7 +178,9 @@ def _linear_error(given: tuple[int, ...], weight: tuple[int, ...]) -> ShapeError
         if size == n_in:
             lead = ", ".join(str(n) for n in given[:k])
             hint = f" Flatten first: x.reshape({lead}, -1)"
-    return ShapeError(f"Linear({n_in}, {n_out}): got input of shape {given}; last axis must be {n_in}.{hint}")
+    raise ShapeError(
+        f"Linear({n_in}, {n_out}): got input of shape {given}; last axis must be {n_in}.{hint}"
+    ) from None
 
 
 # -- softmax cross-entropy against class numbers -----------------------------------------------------
@@ -256,9 +262,12 @@ def softmax_cross_entropy(logits: Any, targets: Any, /, *, reduction: str = "mea
         ShapeError: targets are not of the shape of logits without its last axis.
         DTypeError: targets are not integers.
     """
-    logits = logits if isinstance(logits, Tensor) else as_tensor(logits)
-    targets = targets if isinstance(targets, Tensor) else as_tensor(targets, logits)
-    if targets.shape != logits.shape[:-1]:
+    if not isinstance(logits, Tensor):
+        logits = as_tensor(logits)
+    if not isinstance(targets, Tensor):
+        targets = as_tensor(targets, logits)
+    plain = logits._level is None and targets._level is None
+    if (targets._data.shape != logits._data.shape[:-1]) if plain else (targets.shape != logits.shape[:-1]):
         raise ShapeError(
             f"cross-entropy: logits of shape {logits.shape} need targets of shape {logits.shape[:-1]}, "
             f"got {targets.shape}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from framework.autodiff import Tensor, as_tensor, no_grad, ops
@@ -100,7 +101,16 @@ def _all_count(target: Tensor) -> bool:
     if target._level is not None:
         return True
     data, ns = target._data, target._ns
-    return data.size and not (ns.backend.synchronous and ns.min(data, axis=None, keepdims=False) < 0)
+    return data.size and (not ns.backend.synchronous or ns.holds(partial(_none_below_zero, ns), data))
+
+
+def _none_below_zero(ns: Any, classes: Any) -> bool:
+    return not ns.min(classes, axis=None, keepdims=False) < 0
+
+
+def _all_classes(xp: Any, target: Any, classes: int, ignored: int) -> bool:
+    """Whether every target is a class or ignored."""
+    return bool(xp.all((target == ignored) | ((target >= 0) & (target < classes))))
 
 
 def _out_of_range(name: str, target: Tensor, classes: int) -> DataError:
@@ -136,9 +146,11 @@ def _weighted_nll(
     smoothing = float(smoothing)
     valid = target != ignore_index
     safe = ops.where(valid, target, 0)
-    readable = target._level is None and target._ns.backend.synchronous
-    if readable and bool(ops.any(ops.logical_or(safe < 0, safe >= classes))):
-        raise _out_of_range(name, safe, classes)
+    ns = target._ns
+    if target._level is None and ns.backend.synchronous:
+        fits = partial(_all_classes, ns.xp, classes=classes, ignored=ignore_index)
+        if not ns.holds(fits, target._array()):
+            raise _out_of_range(name, safe, classes)
     factor = ops.astype(valid, log_p.dtype)
     loss = -ops.squeeze(ops.take_along_axis(log_p, ops.expand_dims(safe, axis=-1), axis=-1), axis=-1)
     spread = log_p

@@ -136,3 +136,74 @@ def layer_norm(
             raise ShapeError(f"layer_norm over axes of shape {shape}: {name} has that shape, got {tuple(value.shape)}")
     out: Tensor = ops.layer_norm(x, weight, bias, axis=tuple(range(-len(shape), 0)), eps=eps)
     return out
+
+
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Each group of channels of each sample brought to mean 0 and variance 1 (Wu & He 2018).
+
+    Args:
+        input: (N, C, ...).
+        num_groups: a divisor of C.
+        weight: (C,), or None; likewise `bias`.
+
+    Raises:
+        ShapeError: the shapes do not fit.
+
+    Examples:
+        >>> import framework as fw, framework.numpy as np
+        >>> np.round(fw.nn.functional.group_norm(fw.tensor([[1.0, 3.0, 8.0, 8.0]]), 2)).tolist()
+        [[-1.0, 1.0, 0.0, 0.0]]
+    """
+    x = as_tensor(input, weight if isinstance(weight, Tensor) else None)
+    if x.ndim < 2:
+        raise ShapeError(f"group_norm: the input has shape (N, C) or (N, C, ...), got {x.shape}")
+    n, channels = x.shape[:2]
+    if num_groups < 1 or channels % num_groups:
+        raise ShapeError(
+            f"group_norm: got input of shape {x.shape}, whose {channels} channels do not make {num_groups} equal groups"
+        )
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and tuple(value.shape) != (channels,):
+            raise ShapeError(
+                f"group_norm: an input of shape {x.shape} has {channels} channels, so {name} has shape ({channels},), "
+                f"got {tuple(value.shape)}"
+            )
+    each = math.prod(x.shape[1:]) // num_groups
+    out = ops.reshape(ops.layer_norm(ops.reshape(x, (n, num_groups, each)), axis=-1, eps=eps), x.shape)
+    along = (channels,) + (1,) * (x.ndim - 2)
+    if weight is not None:
+        out = out * ops.reshape(as_tensor(weight, x), along)
+    return out if bias is None else out + ops.reshape(as_tensor(bias, x), along)
+
+
+def rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
+    """Each sample divided by the root of the mean of its squares over its last axes (Zhang & Sennrich 2019).
+
+    Args:
+        input: (..., *normalized_shape).
+        weight: of shape `normalized_shape`, or None.
+        eps: added to the mean; the dtype's own epsilon where left out.
+
+    Raises:
+        ShapeError: the shapes do not fit.
+
+    Examples:
+        >>> import framework as fw, framework.numpy as np
+        >>> np.round(fw.nn.functional.rms_norm(fw.tensor([[3.0, -3.0]]), (2,))).tolist()
+        [[1.0, -1.0]]
+    """
+    x = as_tensor(input, weight if isinstance(weight, Tensor) else None)
+    if not x.dtype.is_differentiable:
+        x = ops.astype(x, ops.get_default_dtype())
+    shape = tuple(normalized_shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ShapeError(f"rms_norm over axes of shape {shape}: got input of shape {x.shape}, which must end in it")
+    if weight is not None and tuple(weight.shape) != shape:
+        raise ShapeError(f"rms_norm over axes of shape {shape}: weight has that shape, got {tuple(weight.shape)}")
+    mean = ops.mean(ops.square(x), axis=tuple(range(-len(shape), 0)), keepdims=True)
+    out: Tensor = x * (1.0 / ops.sqrt(mean + float(_EPSILON[x.dtype.name] if eps is None else eps)))
+    return out if weight is None else out * as_tensor(weight, x)
+
+
+_EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+"""The distance from one to the next number of each dtype."""

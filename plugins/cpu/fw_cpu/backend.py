@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from importlib import import_module
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +14,21 @@ from framework.backend import Backend
 from framework.backend.dtypes import DType
 from fw_cpu.kernels import KERNELS
 from fw_cpu.standard import STANDARD
+
+if TYPE_CHECKING:
+    from framework.backend import Program
+
+
+class Memory(np.ndarray):
+    """Memory of which segments are taken.
+
+    NumPy lets a view of a view refer to what owns the memory, unless that is of another type: views of a segment
+    refer to the segment.
+    """
+
+
+def _address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 class CpuBackend(Backend):
@@ -59,6 +76,24 @@ class CpuBackend(Backend):
     def synchronize(self) -> None:
         """Nothing to wait for."""
 
+    def buffer(self, size: int, native: Any, device: str) -> Any:
+        """A flat array of zeros, aligned to 64 bytes."""
+        itemsize = np.dtype(native).itemsize
+        memory = Memory(size * itemsize + 63, np.uint8)
+        memory.fill(0)
+        return np.ndarray(size, native, memory, -_address(memory) % 64)
+
+    def segment(self, buffer: Any, start: int, like: Any) -> Any:
+        """A part of a buffer with the shape and order of `like`, that views of it refer to."""
+        memory = buffer.base
+        offset = _address(buffer) - _address(memory) + start * buffer.itemsize
+        order = "F" if like.flags.f_contiguous and not like.flags.c_contiguous else "C"
+        return np.ndarray(like.shape, buffer.dtype, memory, offset, order=order)
+
     def copy(self, array: Any) -> Any:
         """A C-contiguous copy."""
         return np.array(array, copy=True, order="C")
+
+    def capture(self, program: Program) -> Callable[..., tuple[Any, ...]]:
+        """The program on planned buffers; `str()` of it lists what is called, once it has run twice."""
+        return import_module("fw_cpu.capture").Replay(program)  # type: ignore[no-any-return]

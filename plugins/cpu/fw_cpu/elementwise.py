@@ -10,26 +10,50 @@ import numpy as np
 Array = Any
 
 _zeros: dict[tuple[Any, ...], Array] = {}
+_zero: dict[Any, Array] = {}  # of no axes; beside it NumPy does not look at what a Python number would become
 
 
 def relu(x: Array) -> Array:
     """max(x, 0): with an array of zeros, because NumPy does not vectorise the scalar form."""
     if x.ndim == 0:
         return np.maximum(x, x.dtype.type(0))
-    key = (x.shape, x.dtype, x.flags.f_contiguous)
+    key = (x.shape, x.strides, x.dtype)
     zeros = _zeros.get(key)
     if zeros is None:
         if len(_zeros) > 16:
             _zeros.clear()
-        zeros = np.zeros(x.shape, x.dtype, order="F" if x.flags.f_contiguous else "C")
-        if zeros.nbytes <= 1 << 22:
-            _zeros[key] = zeros
+        if x.nbytes > _LARGE:
+            return _relu_in_blocks(x)
+        zeros = _zeros[key] = np.zeros_like(x, subok=False)  # in the same layout: images may be channels last
     return np.maximum(x, zeros)
 
 
+_LARGE = 1 << 22
+"""Bytes from which on zeros are not kept."""
+
+
+def _relu_in_blocks(x: Array) -> Array:
+    """max(x, 0) of a large array, beside few zeros."""
+    order = sorted(range(x.ndim), key=lambda a: -x.strides[a])
+    if not x.transpose(order).flags.c_contiguous:
+        return np.maximum(x, np.zeros_like(x, subok=False))
+    out = np.empty_like(x)
+    given, made = x.transpose(order).reshape(-1), out.transpose(order).reshape(-1)
+    step = 1 << 16
+    zeros = _zeros.setdefault((step, x.dtype), np.zeros(step, x.dtype))
+    for i in range(0, len(given), step):
+        part = given[i : i + step]
+        np.maximum(part, zeros[: len(part)], out=made[i : i + step])
+    return out
+
+
 def relu_grad(g: Array, out: Array) -> Array:
-    """`g` where `out > 0`."""
-    return g * (out > 0)
+    """`g` where `out > 0`: to multiply by numbers is faster than by bools, their conversion included."""
+    dtype = out.dtype
+    zero = _zero.get(dtype)
+    if zero is None:
+        zero = _zero[dtype] = np.zeros((), dtype)
+    return g * np.greater(out, zero).astype(g.dtype)
 
 
 _sum: Any = np.add.reduce

@@ -1,7 +1,8 @@
 """Affine maps whose products are in the layout that BLAS is fastest in.
 
 Two-dimensional activations are kept feature-major: the result of `linear` is the transpose of a
-C-contiguous (out, batch) array, as then are the products of its gradients.
+C-contiguous (out, batch) array, as then are the products of its gradients. `ndarray.dot` calls the same
+function of BLAS as `numpy.matmul` and takes a third of the time of a small product to get there.
 """
 
 from __future__ import annotations
@@ -23,12 +24,7 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Array:
         if bias is not None:
             out += bias
         return out
-    if len(x) == 1:  # a K = 1 product in the backward pass; here a matrix times a vector
-        out = np.matmul(weight, x[0])
-        if bias is not None:
-            out += bias
-        return out[None]
-    out = np.matmul(weight, x.T)
+    out = weight.dot(x.T)
     if bias is not None:
         out += bias[:, None]
     return out.T
@@ -38,10 +34,10 @@ def linear_dx(g: Array, weight: Array) -> Array:
     """`g @ weight`."""
     if g.ndim != 2:
         return np.matmul(g, weight)
-    return np.matmul(weight.T, g.T).T
+    return weight.T.dot(g.T).T
 
 
-def linear_dw(g: Array, x: Array) -> Array:
+def linear_dw(g: Array, x: Array, out: Array = None) -> Array:
     """`g.T @ x` over all rows."""
     if g.ndim != 2:
         g = g.reshape(-1, g.shape[-1])
@@ -51,14 +47,14 @@ def linear_dw(g: Array, x: Array) -> Array:
         x2 = np.zeros((2, x.shape[1]), x.dtype)
         g2[0] = g[0]
         x2[0] = x[0]
-        return np.matmul(g2.T, x2)
-    return np.matmul(g.T, x)
+        return g2.T.dot(x2, out)
+    return g.T.dot(x, out)
 
 
-def colsum(g: Array) -> Array:
+def colsum(g: Array, out: Array = None) -> Array:
     """Sum over all axes but the last."""
     if g.ndim == 2 and g.dtype.kind == "f":
-        return np.matmul(g.T, ones_of(g.shape[0], g.dtype))
+        return g.T.dot(ones_of(len(g), g.dtype), out)
     return g.sum(axis=tuple(range(g.ndim - 1)))
 
 

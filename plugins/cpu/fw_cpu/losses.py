@@ -12,6 +12,10 @@ from fw_cpu.constants import rows_of
 Array = Any
 
 
+_exp, _log = np.exp, np.log
+_max: Any = np.maximum.reduce
+_sum: Any = np.add.reduce
+
 _SMALL = 1 << 14
 """Up to so many elements a pass costs less than a call."""
 
@@ -27,18 +31,18 @@ def softmax_cross_entropy(logits: Array, targets: Array, *, reduction: str) -> t
         loss, p = softmax_cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction)
         return loss if loss.ndim == 0 else loss.reshape(targets.shape), p.reshape(logits.shape)
     z = logits.T  # (classes, rows): reductions over the first axis are the fast ones
-    z = z - np.maximum.reduce(z, axis=0)
-    n = targets.shape[0]
+    z = z - _max(z)
+    n = len(targets)
     picked = z[targets, rows_of(n)]
-    np.exp(z, out=z)
-    total = np.add.reduce(z, axis=0)
+    _exp(z, z)
+    total = _sum(z)
     z /= total
-    loss = np.log(total, out=total)
+    loss = _log(total, total)
     loss -= picked
     if reduction == "mean":
-        loss = np.add.reduce(loss) / n
+        loss = _sum(loss) / n
     elif reduction == "sum":
-        loss = np.add.reduce(loss)
+        loss = _sum(loss)
     return loss, z.T
 
 
@@ -58,11 +62,11 @@ def xent_grad(probabilities: Array, targets: Array, g: Array) -> Array:
         return (probabilities - (targets[..., None] == classes)) * np.asarray(g, probabilities.dtype)
     if probabilities.ndim > 2:
         rows = probabilities.reshape(-1, probabilities.shape[-1])
-        g = g if np.ndim(g) == 0 else g.reshape(-1, 1)
+        g = g.reshape(-1, 1) if g.ndim else g
         return xent_grad(rows, targets.reshape(-1), g).reshape(probabilities.shape)
     p = probabilities.T
-    named = targets, rows_of(targets.shape[0])
-    scale = g if np.ndim(g) == 0 else g[:, 0]
+    named = targets, rows_of(len(targets))
+    scale = g[:, 0] if g.ndim else g
     if p.size <= _SMALL:
         out = p.copy("K")
         out[named] -= 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,36 @@ import numpy as np
 Array = Any
 
 
-_LARGE = 1 << 20
+_LARGE = 1 << 18
 """Arrays of more elements than this are updated block by block: each then comes from memory once, not once a pass."""
+_SMALL = 1 << 12
+"""Arrays of fewer elements are had anew as fast as they are found."""
 _BLOCK = 1 << 17
 """Elements of a block: of fewer, the calls cost more than the cache saves."""
 
 
-def _blocks(*arrays: Array) -> Iterator[Any]:
+def _blocks(*arrays: Array) -> Iterable[Any]:
     """Blocks of large arrays, as views, where all lie in memory alike; else the arrays themselves."""
-    first = arrays[0]
-    if first.size <= _LARGE or not _alike(*arrays):
-        yield arrays
-        return
+    size = arrays[0].size
+    if size <= _LARGE or not _alike(*arrays):
+        return (arrays,)
     flat = [a.reshape(-1, order="A") for a in arrays]
-    for i in range(0, first.size, _BLOCK):
-        yield tuple([a[i : i + _BLOCK] for a in flat])
+    return (tuple([a[i : i + _BLOCK] for a in flat]) for i in range(0, size, _BLOCK))
+
+
+_scratch = local()
+
+
+def _passing(like: Array) -> Array:
+    """An array like this one for what passes by: where it is flat and not small, the same memory each time."""
+    size = like.size
+    if like.ndim != 1 or size < _SMALL:
+        return np.empty_like(like)
+    held = _scratch.__dict__
+    found = held.get(like.dtype)
+    if found is None or len(found) < size:
+        found = held[like.dtype] = np.empty(size, like.dtype)
+    return found[:size]
 
 
 def _alike(*arrays: Array) -> bool:
@@ -41,29 +57,37 @@ def sgd_update(
     weight_decay: float,
     nesterov: bool,
 ) -> tuple[Array, Array | None]:
-    """One step of SGD in place: three passes over memory in the plain momentum case."""
+    """One step of SGD in place: four passes over memory in the plain momentum case."""
     if not p.flags.writeable:
         p = p.copy()
     first = velocity is None
     if not momentum:
         for q, h in _blocks(p, g):
-            q -= lr * (h + weight_decay * q if weight_decay else h)
+            t = _passing(q)
+            np.multiply(_decayed(h, q, weight_decay, t), lr, t)
+            np.subtract(q, t, q)
         return p, velocity
     if first:
         velocity = np.empty_like(g, subok=False)
     for q, h, v in _blocks(p, g, velocity):
-        if weight_decay:
-            h = h + weight_decay * q
+        t = _passing(q)
+        h = _decayed(h, q, weight_decay, t)
         if first:
             v[...] = h
         else:
-            v *= momentum
-            v += h if dampening == 0 else (1.0 - dampening) * h
-        if nesterov:
-            q -= lr * (h + momentum * v)
-        else:
-            q -= lr * v
+            np.multiply(v, momentum, v)
+            np.add(v, h if dampening == 0 else (1.0 - dampening) * h, v)
+        np.multiply(h + momentum * v if nesterov else v, lr, t)
+        np.subtract(q, t, q)
     return p, velocity
+
+
+def _decayed(g: Array, p: Array, weight_decay: float, out: Array) -> Array:
+    """`g + weight_decay * p`, which may be in `out`."""
+    if not weight_decay:
+        return g
+    np.multiply(p, weight_decay, out)
+    return np.add(g, out, out)
 
 
 def adam_update(
@@ -104,19 +128,19 @@ def _adam(
         else:
             g = g + weight_decay * p
     b1, b2 = betas
-    t = np.asarray((1.0 - b1) * g)  # of 0-d arrays NumPy returns a scalar
-    m *= b1
-    m += t
-    v *= b2
-    np.multiply(g, g, out=t)
-    t *= 1.0 - b2
-    v += t
-    np.sqrt(v, out=t)
-    t /= (1.0 - b2**step) ** 0.5
-    t += eps
-    np.divide(m, t, out=t)
-    t *= lr / (1.0 - b1**step)
-    p -= t
+    t = np.multiply(g, 1.0 - b1, _passing(p))
+    np.multiply(m, b1, m)
+    np.add(m, t, m)
+    np.multiply(v, b2, v)
+    np.multiply(g, g, t)
+    np.multiply(t, 1.0 - b2, t)
+    np.add(v, t, v)
+    np.sqrt(v, t)
+    np.divide(t, (1.0 - b2**step) ** 0.5, t)
+    np.add(t, eps, t)
+    np.divide(m, t, t)
+    np.multiply(t, lr / (1.0 - b1**step), t)
+    np.subtract(p, t, p)
 
 
 def rprop_update(

@@ -1,150 +1,13 @@
-"""Learning rates as functions of the step: the twins of `torch.optim.lr_scheduler`."""
+"""The one-cycle schedule."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from framework.errors import CheckpointError, ConfigError
+from framework.errors import ConfigError
+from framework.optim.lr_scheduler.base import LRScheduler, per_group
 from framework.optim.optimizer import Optimizer
-
-
-class LRScheduler:
-    """Base class of schedules.
-
-    Constructing one sets the first learning rate; each `step()` sets the next. `last_epoch` counts the
-    steps, whatever they are taken by.
-
-    Args:
-        optimizer: whose groups' learning rates are set.
-        last_epoch: the step to continue after; −1 starts anew.
-    """
-
-    _saved: tuple[str, ...] = ("base_lrs", "last_epoch")
-
-    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise ConfigError(f"{type(self).__name__}: needs an optimizer, got {type(optimizer).__name__}")
-        self.optimizer = optimizer
-        for i, group in enumerate(optimizer.param_groups):
-            if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
-            elif "initial_lr" not in group:
-                raise ConfigError(
-                    f"{type(self).__name__}: last_epoch={last_epoch} continues a schedule, but group {i} has no "
-                    "'initial_lr'; load the optimizer's state first"
-                )
-        self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
-        self.last_epoch = last_epoch
-        self._is_initial = True
-        self.step()
-        self._is_initial = False
-
-    def get_lr(self) -> list[float]:
-        """The learning rate of each group at `last_epoch`; defined by each subclass."""
-        raise NotImplementedError
-
-    def get_last_lr(self) -> list[float]:
-        """The learning rate that was set last, per group."""
-        return list(self._last_lr)
-
-    def step(self) -> None:
-        """Go one step on and set the learning rates."""
-        self.last_epoch += 1
-        lrs = self.get_lr()
-        for group, lr in zip(self.optimizer.param_groups, lrs):
-            group["lr"] = lr
-        self._last_lr = lrs
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position and the numbers of the schedule, as a state tree."""
-        state = {key: getattr(self, key) for key in self._saved}
-        return {**state, "last_lr": list(self._last_lr)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved position; the optimizer's learning rates are set to the saved ones.
-
-        Raises:
-            CheckpointError: the state is of another kind of schedule, or of another number of groups.
-        """
-        missing = [key for key in (*self._saved, "last_lr") if key not in state_dict]
-        if missing:
-            raise CheckpointError(f"{type(self).__name__}.load_state_dict: the state has no {', '.join(missing)}")
-        if len(state_dict["last_lr"]) != len(self.optimizer.param_groups):
-            raise CheckpointError(
-                f"{type(self).__name__}.load_state_dict: the state is of {len(state_dict['last_lr'])} groups, "
-                f"the optimizer has {len(self.optimizer.param_groups)}"
-            )
-        for key in self._saved:
-            setattr(self, key, state_dict[key])
-        self._last_lr = list(state_dict["last_lr"])
-        for group, lr in zip(self.optimizer.param_groups, self._last_lr):
-            group["lr"] = lr
-
-    @property
-    def _lrs(self) -> list[float]:
-        """The learning rates that are set now."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
-
-
-class StepLR(LRScheduler):
-    """Multiplies the learning rate by `gamma` every `step_size` steps.
-
-    Examples:
-        >>> import framework as fw
-        >>> optimizer = fw.optim.SGD([fw.nn.Parameter([0.0])], lr=1.0)
-        >>> scheduler = fw.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
-        >>> [(scheduler.get_last_lr()[0], scheduler.step())[0] for _ in range(5)]
-        [1.0, 1.0, 0.5, 0.5, 0.25]
-    """
-
-    _saved = ("base_lrs", "last_epoch", "step_size", "gamma")
-
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
-        if not isinstance(step_size, int) or step_size < 1:
-            raise ConfigError(f"StepLR: step_size is a number of steps, got {step_size!r}")
-        self.step_size = step_size
-        self.gamma = float(gamma)
-        super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        """The learning rates now, times gamma at every `step_size`-th step."""
-        if self._is_initial or self.last_epoch % self.step_size:
-            return self._lrs
-        return [lr * self.gamma for lr in self._lrs]
-
-
-class CosineAnnealingLR(LRScheduler):
-    """Half a cosine from the initial learning rate to `eta_min` in `T_max` steps, and back (Loshchilov & Hutter 2017).
-
-    Examples:
-        >>> import framework as fw
-        >>> optimizer = fw.optim.SGD([fw.nn.Parameter([0.0])], lr=1.0)
-        >>> scheduler = fw.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=2)
-        >>> [round((scheduler.get_last_lr()[0], scheduler.step())[0], 6) for _ in range(3)]
-        [1.0, 0.5, 0.0]
-    """
-
-    _saved = ("base_lrs", "last_epoch", "T_max", "eta_min")
-
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
-        if not isinstance(T_max, int) or T_max < 1:
-            raise ConfigError(f"CosineAnnealingLR: T_max is a number of steps, got {T_max!r}")
-        self.T_max = T_max
-        self.eta_min = float(eta_min)
-        super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        """From the learning rates now, so that other changes of them carry over."""
-        step, span, low = self.last_epoch, self.T_max, self.eta_min
-        if self._is_initial:
-            return self._lrs
-        if (step - 1 - span) % (2 * span) == 0:
-            return [
-                lr + (base - low) * (1 - math.cos(math.pi / span)) / 2 for base, lr in zip(self.base_lrs, self._lrs)
-            ]
-        ratio = (1 + math.cos(math.pi * step / span)) / (1 + math.cos(math.pi * (step - 1) / span))
-        return [ratio * (lr - low) + low for lr in self._lrs]
 
 
 def _cosine(start: float, end: float, share: float) -> float:
@@ -212,6 +75,7 @@ class OneCycleLR(LRScheduler):
         three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
+        self._attach(optimizer)
         self.total_steps = _total_steps(total_steps, epochs, steps_per_epoch)
         if not isinstance(pct_start, int | float) or not 0 <= pct_start <= 1:
             raise ConfigError(f"OneCycleLR: pct_start must be in [0, 1], got {pct_start!r}")
@@ -222,9 +86,9 @@ class OneCycleLR(LRScheduler):
         self.three_phase = bool(three_phase)
         self.cycle_momentum = bool(cycle_momentum)
         groups = optimizer.param_groups
-        self.max_lrs = _per_group("max_lr", max_lr, len(groups))
-        self.base_momentums = _per_group("base_momentum", base_momentum, len(groups))
-        self.max_momentums = _per_group("max_momentum", max_momentum, len(groups))
+        self.max_lrs = per_group("OneCycleLR", "max_lr", max_lr, len(groups))
+        self.base_momentums = per_group("OneCycleLR", "base_momentum", base_momentum, len(groups))
+        self.max_momentums = per_group("OneCycleLR", "max_momentum", max_momentum, len(groups))
         if self.cycle_momentum and not any(key in optimizer.defaults for key in ("momentum", "betas")):
             raise ConfigError(
                 f"OneCycleLR: {type(optimizer).__name__} has no momentum and no betas; pass cycle_momentum=False"
@@ -298,11 +162,3 @@ def _total_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: i
     if epochs is None or steps_per_epoch is None:
         raise ConfigError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
     return epochs * steps_per_epoch
-
-
-def _per_group(name: str, value: Any, count: int) -> list[float]:
-    if isinstance(value, list | tuple):
-        if len(value) != count:
-            raise ConfigError(f"OneCycleLR: {name} has {len(value)} values, the optimizer {count} groups")
-        return [float(v) for v in value]
-    return [float(value)] * count

@@ -1,0 +1,1 @@
+"""What the framework is measured against, written by hand."""

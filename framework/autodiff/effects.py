@@ -1,0 +1,56 @@
+"""What a step does beside computing, so that a replay of it does it again."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from framework.autodiff.convert import resolve_backend
+from framework.autodiff.namespace import namespace_of
+from framework.autodiff.tensor import Tensor
+
+
+def effect(name: str, fn: Callable[..., Any], tensors: Sequence[Tensor], detail: Any = None) -> Any:
+    """`fn(*tensors)`, in which values are kept or handed on; inside a call that `compile` records, in each replay too.
+
+    Args:
+        name: what it is, for messages.
+        fn: gets the Tensors without history in a replay; what it returns is not part of the call.
+        tensors: of one backend; with none, the effect belongs to the default backend's recording.
+        detail: what else `fn` depends on, which must be the same in each call.
+    """
+    ns = tensors[0]._ns if tensors else namespace_of(resolve_backend())
+    recorder = ns.recorder
+    if recorder is None or not recorder.listens() or any(t._level is not None for t in tensors):
+        return fn(*tensors)
+
+    def again(*arrays: Any) -> Any:
+        return fn(*[Tensor(array, None, ns) for array in arrays])
+
+    return recorder.sink(name, again, *[t._array() for t in tensors], detail=detail)
+
+
+def effect_of_call(fn: Callable[..., None]) -> Callable[..., None]:
+    """`fn`, a method that keeps values of its arguments, as an effect of the calls that `compile` records."""
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> None:
+        given = [*args, *kwargs.values()]
+        places = [i for i, a in enumerate(given) if isinstance(a, Tensor)]
+        if not places or given[places[0]]._ns.recorder is None:
+            fn(*args, **kwargs)
+            return
+
+        def again(*tensors: Tensor) -> None:
+            filled = list(given)
+            for i, t in zip(places, tensors):
+                filled[i] = t
+            fn(*filled[: len(args)], **dict(zip(kwargs, filled[len(args) :])))
+
+        tensors = [given[i] for i in places]
+        for i in places:
+            given[i] = None  # a recording keeps no Tensor alive
+        effect(fn.__qualname__, again, tensors, detail=given)
+
+    return call

@@ -1,0 +1,368 @@
+"""Recording a call for `compile`: what it asked of a backend, and what it did to the world.
+
+The call runs for real. A backend's raw namespace tells its recorder of every function it runs; arrays are
+told apart by identity, so that it does not matter how the call came by them. What is no function of arrays
+(noise that is drawn, a gradient that is accumulated, a value that is logged, an optimizer's step) is an
+effect, which happens again in every replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from threading import get_ident
+from typing import Any, NamedTuple
+
+from framework.autodiff import lines
+from framework.autodiff.hostnumber import HostNumber, Read
+from framework.autodiff.namespace import RawNamespace
+from framework.autodiff.recordedrules import Constants, RecordedRules, raw
+from framework.autodiff.tape import Node, accumulate, backward
+from framework.autodiff.tensor import Tensor
+from framework.backend.program import Literal, Operation, Value
+
+Array = Any
+
+SCALARS_OK = frozenset(("add", "subtract", "multiply", "divide", "pow", "maximum", "minimum"))
+"""Functions whose Python number may become a 0-d array of the other argument's dtype without another result."""
+
+SHAPES_BY_VALUE = frozenset(("nonzero_table", "unique_values", "unique_counts", "unique_inverse", "unique_all"))
+"""Functions whose result's shape depends on values: a recording holds for one set of shapes."""
+
+
+READ = "a value is read: float, int, bool, item, tolist or NumPy of a Tensor"
+
+
+class Effect(NamedTuple):
+    """Something that a call did beside computing: `fn(*inputs)` again in every replay.
+
+    `kind` is "source" (it makes arrays out of nothing), "sink" (it takes arrays, and no later operation depends
+    on it) or "barrier" (it may write what the call reads, so that order matters).
+    """
+
+    kind: str
+    name: str
+    fn: Callable[..., Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    line: lines.Line | None
+    detail: Any
+
+
+class Recorder:
+    """The recording of one call on one backend.
+
+    Attributes:
+        stream: operations and effects, in order.
+        origin: where each value that no operation made comes from, by number.
+        guards: what must hold of the call's numbers, each with its outcome.
+        checks: what must hold of input values, each a number, a predicate and its outcome.
+        reads: arrays from outside whose values Python has seen.
+        written: Tensors that were given another array, and the number of the first one they had.
+    """
+
+    def __init__(self, ns: RawNamespace) -> None:
+        self.ns = ns
+        self.thread = get_ident()
+        self.stream: list[Operation | Effect] = []
+        self.lines: list[lines.Line | None] = []
+        self.origin: dict[int, tuple[str, Any]] = {}
+        self.values: dict[int, Value] = {}
+        self.guards: list[tuple[Read, Any]] = []
+        self.checks: list[tuple[int, Callable[[Array], bool], bool]] = []
+        self.reads: list[tuple[int, lines.Line]] = []
+        self.written: dict[int, tuple[Tensor, int]] = {}
+        self.broken: str | None = None
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self._numbers: dict[int, int] = {}  # of arrays, by identity
+        self._held: dict[int, Array] = {}  # keeps identities unique
+        self._constant_roots: dict[int, frozenset[int]] = {}
+        self._quiet = 0
+
+    # -- what is told ------------------------------------------------------------------------------
+
+    def listens(self) -> bool:
+        """Whether what happens now is part of the call."""
+        return not self._quiet and self.broken is None and get_ident() == self.thread
+
+    def wrapped(self, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn`, the namespace's function of this name, telling of each call."""
+
+        def told(*args: Any, **params: Any) -> Any:
+            if not self.listens():
+                return fn(*map(_plain, args), **params)
+            self._quiet += 1  # what it calls in turn is part of it
+            try:
+                return self._call(name, fn, args, params)
+            finally:
+                self._quiet -= 1
+
+        return told
+
+    def _call(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        dtype = next((a.dtype for a in args if self._is_array(a)), None)
+        entries = [self._entry(a, dtype if name in SCALARS_OK else None) for a in args]
+        plain_args = [_plain(a) for a in args]
+        params = {key: _plain(value) for key, value in params.items()}
+        out = fn(*plain_args, **params)
+        if any(self._is_array(value) for value in params.values()):
+            self.give_up(f"{name} takes an array by keyword")
+            return out
+        leaves: list[Array] = []
+        out = self._fresh(out, leaves)
+        if not any(self._depends(entry) for entry in entries):
+            return out  # a constant
+        if name in SHAPES_BY_VALUE:
+            self.give_up(f"the shape of {name}'s result depends on values")
+            return out
+        numbers = tuple([self._made(leaf) for leaf in leaves])
+        roots = self._roots_of(entries)
+        if roots is not None:
+            self._constant_roots.update(dict.fromkeys(numbers, roots))
+        self.functions.setdefault(name, fn)
+        self.stream.append(Operation(name, tuple(entries), params, numbers))
+        self.lines.append(lines.user_line())
+        return out
+
+    def _roots_of(self, entries: Any) -> frozenset[int] | None:
+        """The arrays from outside that arguments are computed from, where they are from nothing else."""
+        roots: frozenset[int] = frozenset()
+        for entry in entries:
+            found: frozenset[int] | None = frozenset()
+            if isinstance(entry, tuple | list) and not isinstance(entry, Literal):
+                found = self._roots_of(entry)
+            elif isinstance(entry, int):
+                is_outside = self.origin.get(entry, ("",))[0] == "outside"
+                found = frozenset((entry,)) if is_outside else self._constant_roots.get(entry)
+            if found is None:
+                return None
+            roots |= found
+        return roots
+
+    def _fresh(self, out: Any, leaves: list[Array]) -> Any:
+        """The result with arrays for scalars, which have no identity; its arrays are added to `leaves`."""
+        if isinstance(out, tuple | list):
+            parts = [self._fresh(part, leaves) for part in out]
+            return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
+        if self._is_array(out):
+            if not hasattr(out, "__dlpack__"):  # NumPy's scalars
+                out = self.ns.backend.asarray(out)
+            leaves.append(out)
+        return out
+
+    def _entry(self, a: Any, dtype: Any) -> Any:
+        """An argument as it stands in a program."""
+        if type(a) is HostNumber:
+            return self._scalar(a, dtype)
+        if self._is_array(a):
+            return self.number(a)
+        if isinstance(a, tuple | list) and any(self._is_array(x) or isinstance(x, tuple | list) for x in a):
+            return type(a)([self._entry(x, None) for x in a])
+        return Literal(_plain(a))
+
+    def _scalar(self, a: HostNumber, dtype: Any) -> Any:
+        """A number of the call beside an array: a 0-d array of its dtype, made anew for each call."""
+        if dtype is None:
+            return Literal(a.settled())
+        number = self._number(self.ns.backend.asarray(a._value, dtype=self._named(dtype)))
+        self.origin[number] = ("scalar", (a._read, dtype))
+        return number
+
+    def _named(self, native: Any) -> Any:
+        return self.ns.backend.dtype_of(self.ns.xp.empty((), dtype=native))
+
+    def _is_array(self, a: Any) -> bool:
+        return self.ns.backend.owns(a)
+
+    def _depends(self, entry: Any) -> bool:
+        """Whether there is an array in an argument."""
+        if isinstance(entry, tuple | list) and not isinstance(entry, Literal):
+            return any(map(self._depends, entry))
+        return not isinstance(entry, Literal)
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def _number(self, array: Array) -> int:
+        number = len(self.values)
+        self.values[number] = Value(tuple(array.shape), self.ns.backend.dtype_of(array).name)
+        self._numbers[id(array)] = number
+        self._held[number] = array
+        return number
+
+    def _made(self, array: Array) -> int:
+        """The number of a result; one that is an argument, handed through, keeps the number it has."""
+        if id(array) in self._numbers:
+            number = len(self.values)
+            self.values[number] = self.values[self._numbers[id(array)]]
+            return number
+        return self._number(array)
+
+    def number(self, array: Array) -> int:
+        """The number of an array; one not met before comes from outside."""
+        found = self._numbers.get(id(array))
+        if found is None:
+            found = self._number(array)
+            self.origin[found] = ("outside", array)
+        return found
+
+    def array(self, number: int) -> Array:
+        """The array of a number."""
+        return self._held[number]
+
+    def add_input(self, array: Array, origin: tuple[str, Any]) -> int:
+        """A value that each call receives anew, or state that is read anew; one array has one number."""
+        found = self._numbers.get(id(array))
+        if found is None:
+            found = self._number(array)
+            self.origin[found] = origin
+        return found
+
+    def intermediates(self) -> list[tuple[int, Array]]:
+        """The arrays that operations made."""
+        return [(n, a) for n, a in self._held.items() if n not in self.origin]
+
+    def release(self) -> None:
+        """Let go of all arrays."""
+        self._held.clear()
+        self._numbers.clear()
+
+    # -- what cannot be recorded -------------------------------------------------------------------------
+
+    def give_up(self, reason: str) -> None:
+        """The call goes on as it is, and will not be replayed; the first reason counts."""
+        if self.broken is None:
+            self.broken = f"{reason} ({lines.text(lines.user_line())})"
+
+    def read(self, array: Array) -> None:
+        """A value is handed to Python, which a replay would not do."""
+        if not self.listens():
+            return
+        roots = self._roots_of((self.number(array),))
+        if roots is None:
+            self.give_up(READ)
+            return
+        line = lines.user_line()
+        self.reads += [(root, line) for root in roots]  # a constant may be read: the end shows what these are
+
+    def check(self, predicate: Callable[[Array], bool], array: Array) -> bool:
+        """`predicate(array)`, of an input or a constant: a replay asks it again, and is one only if the answer is."""
+        self._quiet += 1
+        try:
+            outcome = bool(predicate(array))
+        finally:
+            self._quiet -= 1
+        if self.listens():
+            number = self.number(array)
+            if number in self.origin:
+                self.checks.append((number, predicate, outcome))
+            else:
+                self.give_up("a condition on a computed value")
+        return outcome
+
+    def changed(self, owner: Any, name: str) -> None:
+        """An attribute was set that a replay would not set."""
+        if self.listens():
+            self.give_up(f"{name!r} of {type(owner).__name__} is set, which a replay would not do")
+
+    def looked_at(self, gradient: Array) -> None:
+        """A gradient is taken from a leaf: one that an earlier call left there would not be the next time's."""
+        if self.listens() and id(gradient) not in self._numbers:
+            self.give_up("a gradient from before the call is read")
+
+    def reset(self, name: str, fn: Callable[[], Any]) -> Any:
+        """Something done to the world that nothing before it in the call depends on, such as dropping gradients."""
+        out = self._apart(fn)
+        if self.listens():
+            before = next((e for e in reversed(self.stream) if isinstance(e, Effect) and e.kind != "source"), None)
+            kind = "barrier" if before is not None and before.kind == "sink" else "source"
+            self._effect(Effect(kind, name, fn, (), (), lines.user_line(), None))
+        return out
+
+    # -- effects -----------------------------------------------------------------------------------------
+
+    def source(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """A Tensor out of nothing: each replay makes another."""
+        made = self._apart(make)
+        if self.listens():
+            number = self.add_input(made._array(), ("source", None))
+            made._data = self._held[number]
+            self._effect(Effect("source", name, make, (), (number,), lines.user_line(), None))
+        return made
+
+    def sink(self, name: str, fn: Callable[..., Any], *arrays: Array, detail: Any = None) -> Any:
+        """Something done with arrays that no later operation depends on; `detail` is what else it depends on."""
+        numbers = tuple([self.number(a) for a in arrays]) if self.listens() else ()
+        out = self._apart(lambda: fn(*arrays))
+        if self.listens():
+            self._effect(Effect("sink", name, fn, numbers, (), lines.user_line(), detail))
+        return out
+
+    def barrier(self, name: str, fn: Callable[[], Any]) -> Any:
+        """Something that reads and writes the state of the world, such as an optimizer's step."""
+        out = self._apart(fn)
+        if not self.listens():
+            return out
+        if isinstance(out, Tensor):
+            out._data = out._array()
+        arrays = [out._data] if isinstance(out, Tensor) else []
+        numbers = tuple([self.add_input(a, ("effect", None)) for a in arrays])
+        self._effect(Effect("barrier", name, fn, (), numbers, lines.user_line(), None))
+        return out
+
+    def _effect(self, effect: Effect) -> None:
+        self.stream.append(effect)
+        self.lines.append(effect.line)
+
+    def _apart(self, fn: Callable[[], Any]) -> Any:
+        self._quiet += 1
+        try:
+            return fn()
+        finally:
+            self._quiet -= 1
+
+    def writes(self, t: Tensor) -> None:
+        """A Tensor is about to be given another array; if it outlives the call, each replay gives it its own."""
+        if self.listens():
+            t._data = t._array()  # NumPy's scalars have no identity
+            before = self.number(t._data)
+            if self.origin.get(before, ("",))[0] == "outside":
+                self.origin[before] = ("state", t)
+            self.written.setdefault(id(t), (t, before))
+
+    # -- gradients -----------------------------------------------------------------------------------------
+
+    def backward(self, roots: Iterable[tuple[Node, Array]], **settings: Any) -> dict[Node, Array]:
+        """The tape's backward with the rules running on Tensors, whose operations are told of."""
+        lifted = [(node, Tensor(seed, None, self.ns)) for node, seed in roots]
+        rules = RecordedRules(self.ns)
+        found = backward(lifted, wrap=Constants(rules), ops=rules, **settings)
+        return {node: raw(g) for node, g in found.items()}
+
+    def accumulate(self, node: Node, g: Any) -> None:
+        """The effect of a backward on a leaf."""
+        if isinstance(g, Tensor):
+            self.give_up(
+                "backward(create_graph=True) leaves its graph in .grad; use fw.grad inside a compiled function"
+            )
+            accumulate(node, g)
+            return
+        self.sink("accumulate", Accumulate(node), g)
+
+
+class Accumulate:
+    """Adds a gradient to a leaf; an object, so that a replay can have the gradient computed where it belongs."""
+
+    def __init__(self, leaf: Any) -> None:
+        self.leaf = leaf
+
+    def __call__(self, g: Array) -> None:
+        """Add `g`."""
+        accumulate(self.leaf, g)
+
+
+def _plain(a: Any) -> Any:
+    """An argument as the library takes it."""
+    if type(a) is HostNumber:
+        return a._value
+    if type(a) in (tuple, list) and any(type(x) is HostNumber for x in a):
+        return type(a)([x.settled() if type(x) is HostNumber else x for x in a])
+    return a

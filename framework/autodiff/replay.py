@@ -1,0 +1,160 @@
+"""Running a recording again, without Python's part of the call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from framework.autodiff import tape, tree
+from framework.autodiff.differences import numbers_in
+from framework.autodiff.recorded import Returned
+from framework.autodiff.recorder import Accumulate, Effect, Recorder
+from framework.autodiff.tape import Node
+from framework.autodiff.tensor import Tensor
+from framework.backend.program import Operation, Program
+
+Array = Any
+
+
+class _Segment:
+    """What is computed between two barriers: sources, then one captured program, then sinks."""
+
+    def __init__(self, items: list[Operation | Effect]) -> None:
+        self.operations = [item for item in items if isinstance(item, Operation)]
+        effects = [item for item in items if isinstance(item, Effect)]
+        self.sources = [(e.fn, e.outputs) for e in effects if e.kind == "source"]
+        self.sinks = [(e.fn, e.inputs) for e in effects if e.kind == "sink"]
+        self.barrier = next((e for e in effects if e.kind == "barrier"), None)
+
+    def reads(self) -> set[int]:
+        """The values that come from before this segment, or are made by it for its effects."""
+        found = {n for _, numbers in self.sinks for n in numbers}
+        for operation in self.operations:
+            found.update(numbers_in(operation.inputs))
+        return found
+
+    def prepare(self, recorder: Recorder, wanted: set[int]) -> None:
+        """Capture the program that computes what is wanted."""
+        made = {n for operation in self.operations for n in operation.outputs}
+        outputs = tuple(sorted(made & wanted))
+        known = list(self.reads() - made)
+        constants = {n: what for n, (kind, what) in recorder.origin.items() if kind == "outside" and n in known}
+        functions = recorder.functions.__getitem__
+        inputs = tuple([n for n in known if n not in constants])
+        operations = tuple(self.operations)
+        program = Program(inputs, constants, operations, outputs, recorder.values, functions).pruned()
+        read = {n for operation in program.operations for n in numbers_in(operation.inputs)}
+        state = [n for n in program.inputs if n in read and recorder.origin.get(n, ("",))[0] == "state"]
+        rest = [n for n in program.inputs if n in read and n not in state]
+        self.state = [recorder.origin[n][1] for n in state]
+        self.rest = rest
+        self.outputs = outputs
+        self.program = Program(
+            (*state, *rest), program.constants, program.operations, outputs, program.values, program.functions
+        )
+        self.run = recorder.ns.backend.capture(self.program)
+        leaves = {n[0]: fn.leaf for fn, n in reversed(self.sinks) if isinstance(fn, Accumulate)}
+        first = {leaf: n for n, leaf in reversed(leaves.items())}  # a leaf's first gradient goes into its slot
+        self.slots = [leaves[n] if n in leaves and first[leaves[n]] == n else None for n in outputs]
+        self.has_slots = any(leaf is not None for leaf in self.slots)
+
+    def __call__(self, env: list[Any]) -> None:
+        for make, numbers in self.sources:
+            made = make()
+            for number in numbers:
+                env[number] = made._array()
+        if self.outputs:
+            arrays = [t._data for t in self.state] + [env[n] for n in self.rest]
+            into = None
+            if self.has_slots:
+                into = tuple([None if x is None or x.grad is not None else tape.free_slot(x) for x in self.slots])
+            for number, array, leaf in zip(self.outputs, self.run(*arrays, into=into), self.slots):
+                env[number] = array
+                if leaf is not None and leaf.slot is None:
+                    leaf.slot = array
+        for fn, numbers in self.sinks:
+            fn(*[env[n] for n in numbers])
+        if self.barrier is not None:
+            out = self.barrier.fn()
+            for number in self.barrier.outputs:
+                env[number] = out._data
+
+
+class Replay:
+    """A recording that can be run again.
+
+    Attributes:
+        segments: what is run, in order; each has its `program`.
+    """
+
+    def __init__(self, recorder: Recorder, returned: list[Returned], structure: Any) -> None:
+        self.ns = recorder.ns
+        self.returned = returned
+        self.structure = structure
+        self.guards = recorder.guards
+        self.checks = [(recorder.origin[n], n, predicate, outcome) for n, predicate, outcome in recorder.checks]
+        self.size = len(recorder.values)
+        self.arguments = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "argument"]
+        self.constants = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "outside"]
+        self.states = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "state"]
+        self.scalars = [
+            (n, read, recorder.ns.xp.empty((), dtype=dtype), dtype)
+            for n, (kind, what) in recorder.origin.items() if kind == "scalar" for read, dtype in [what]
+        ]  # fmt: skip
+        self.segments = self._segments(recorder)
+
+    def _segments(self, recorder: Recorder) -> list[_Segment]:
+        groups: list[list[Any]] = [[]]
+        for item in recorder.stream:
+            groups[-1].append(item)
+            if isinstance(item, Effect) and item.kind == "barrier":
+                groups.append([])
+        segments = [_Segment(group) for group in groups if group]
+        wanted = {r.what for r in self.returned if r.kind in ("array", "tensor")}
+        for segment in reversed(segments):
+            here = wanted | {n for _, numbers in segment.sinks for n in numbers}
+            segment.prepare(recorder, here)
+            wanted |= segment.reads()
+        return segments
+
+    def holds(self, arrays: Sequence[Array], numbers: Sequence[Any]) -> bool:
+        """Whether this recording is one of a call with these arrays and numbers."""
+        for read, value in self.guards:
+            if read(numbers) != value:
+                return False
+        for (kind, what), _, predicate, outcome in self.checks:
+            array = arrays[what] if kind == "argument" else what._data if kind == "state" else what
+            if bool(predicate(array)) != outcome:
+                return False
+        return True
+
+    def __call__(self, arguments: Sequence[Any], arrays: Sequence[Array], numbers: Sequence[Any]) -> Any:
+        """What the call returns, after doing what it does."""
+        env: list[Any] = [None] * self.size
+        for n, i in self.arguments:
+            env[n] = arrays[i]
+        for n, array in self.constants:
+            env[n] = array
+        for n, t in self.states:
+            env[n] = t._data
+        for n, read, buffer, dtype in self.scalars:
+            if self.ns.backend.writable:
+                buffer[...] = read(numbers)
+                env[n] = buffer
+            else:
+                env[n] = self.ns.xp.asarray(read(numbers), dtype=dtype)
+        for segment in self.segments:
+            segment(env)
+        leaves = [self._leaf(r, arguments, env, numbers) for r in self.returned]
+        return tree.unflatten(self.structure, leaves)
+
+    def _leaf(self, r: Returned, arguments: Sequence[Any], env: list[Any], numbers: Sequence[Any]) -> Any:
+        if r.kind == "tensor":
+            array = env[r.what]
+            node = r.node
+            return Tensor(array, None if node is None else Node(node.prim, (), None, {}, array, self.ns), self.ns)
+        if r.kind == "object":
+            return r.what
+        if r.kind == "argument":
+            return arguments[r.what]
+        return env[r.what] if r.kind == "array" else r.what(numbers)

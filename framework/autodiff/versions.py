@@ -1,0 +1,56 @@
+"""A count of the changes that a recorded call cannot see: attributes of modules, flags, hooks.
+
+A recording holds as long as the count stands still. When it has moved, what the call's modules look like is
+compared with what they looked like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+count = 0
+
+watch: Callable[[Any, str], None] | None = None
+"""Told of every change while a call is recorded."""
+
+_SIMPLE = (int, float, bool, str, type(None))
+
+
+def changed(owner: Any, name: str) -> None:
+    """Note that something was set that a recording may have frozen."""
+    global count
+    count += 1
+    if watch is not None:
+        watch(owner, name)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether an attribute has not changed: the same object, or an equal simple one."""
+    return a is b or (type(a) is type(b) and isinstance(a, _SIMPLE) and (a == b or a != a))
+
+
+def appearance(modules: Iterable[Any]) -> list[tuple[Any, dict[str, Any], list[Any]]]:
+    """What recordings depend on, of modules: their attributes, and which of their parameters are trained."""
+    looks = []
+    for module in modules:
+        own = dict(module.__dict__)
+        hooks = own.get("_forward_hooks")
+        leaves = [getattr(value, "_node", None) for value in own.values()]
+        on_leaves = [hook for leaf in leaves for hook in getattr(leaf, "hooks", None) or ()]
+        looks.append((module, own, [*leaves, *on_leaves, *(hooks or {}).values()]))
+    return looks
+
+
+def unchanged(before: list[Any], now: list[Any]) -> bool:
+    """Whether two appearances are the same."""
+    if len(before) != len(now):
+        return False
+    for (module, own, extra), (module_now, own_now, extra_now) in zip(before, now):
+        if module is not module_now or own.keys() != own_now.keys() or len(extra) != len(extra_now):
+            return False
+        if not all(same(value, own_now[name]) for name, value in own.items()):
+            return False
+        if not all(a is b for a, b in zip(extra, extra_now)):
+            return False
+    return True

@@ -1,0 +1,165 @@
+"""Recipes of the layers' kernels: affine maps and the cross-entropy."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fw_cpu import linear, losses
+from fw_cpu.constants import ones_of, rows_of
+from fw_cpu.layouts import Layout
+from fw_cpu.recipes import Call, Instruction, Recipe, Thunk, floating, vector
+
+Array = Any
+
+
+def _linear(call: Call) -> Instruction | None:
+    x, weight, bias = call.args if len(call.args) == 3 else (*call.args, None)
+    out = call.outs[0]
+    if not floating(x, weight, out) or (bias is not None and not floating(x, bias)):
+        return None
+    if x.ndim == 2 and not _transposed(out).is_c:
+        return None
+
+    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+        x, weight, out = args[0], args[1], outs[0]
+        bias = args[2] if len(args) == 3 else None
+        if x.ndim != 2:
+            calls = [partial(np.matmul, x, weight.T, out)]
+        else:
+            out, bias = out.T, None if bias is None else bias[:, None]
+            calls = [partial(weight.dot, x.T, out)]
+        return calls if bias is None else [*calls, partial(np.add, out, bias, out)]
+
+    return Instruction(make, name="dot" if bias is None else "dot, add")
+
+
+def _transposed(x: Layout) -> Layout:
+    return Layout(x.shape[::-1], x.dtype, x.strides[::-1])
+
+
+def _linear_dx(call: Call) -> Instruction | None:
+    g, weight = call.args
+    out = call.outs[0]
+    if not floating(g, weight, out) or (g.ndim == 2 and not _transposed(out).is_c):
+        return None
+    if g.ndim != 2:
+        return Instruction(lambda args, outs, _: [partial(np.matmul, args[0], args[1], outs[0])], name="matmul")
+    return Instruction(lambda args, outs, _: [partial(args[1].T.dot, args[0].T, outs[0].T)], name="dot")
+
+
+def _linear_dw(call: Call) -> Instruction | None:
+    g, x = call.args[:2]
+    out = call.outs[0]
+    if not floating(g, x, out) or not out.is_c or (g.ndim != 2 and not (g.is_c and x.is_c)):
+        return None
+    if g.size == g.shape[-1]:  # one row
+        return Instruction(_outer, (_two_rows(g), _two_rows(x)), name="dot of two rows")
+
+    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+        g, x = args[0], args[1]
+        if g.ndim != 2:
+            g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+        return [partial(g.T.dot, x, outs[0])]
+
+    return Instruction(make, name="dot")
+
+
+def _two_rows(x: Layout) -> Layout:
+    n, item = x.shape[-1], x.dtype.itemsize
+    return Layout((2, n), x.dtype, (n * item, item))
+
+
+def _outer(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+    g, x = args[0].reshape(-1), args[1].reshape(-1)
+    g2, x2 = scratch
+    return [partial(_pad, g2, g, x2, x), partial(g2.T.dot, x2, outs[0])]
+
+
+def _pad(g2: Array, g: Array, x2: Array, x: Array) -> None:
+    """A row of values and a row of zeros each."""
+    g2[0] = g
+    g2[1] = 0
+    x2[0] = x
+    x2[1] = 0
+
+
+def _colsum(call: Call) -> Instruction | None:
+    g, out = call.args[0], call.outs[0]
+    if g.ndim == 2 and floating(g, out):
+        ones = ones_of(g.shape[0], g.dtype)
+        return Instruction(lambda args, outs, _: [partial(args[0].T.dot, ones, outs[0])], name="dot")
+    axes = tuple(range(g.ndim - 1))
+    return Instruction(
+        lambda args, outs, _: [partial(np.add.reduce, args[0], axes, None, outs[0], False)], name="add.reduce"
+    )
+
+
+# -- cross-entropy -----------------------------------------------------------------------------------
+
+
+def _softmax_cross_entropy(call: Call) -> Instruction | None:
+    logits, targets = call.args
+    if len(call.outs) != 2 or logits.ndim != 2 or not floating(logits, *call.outs) or logits.dtype.itemsize < 4:
+        return None
+    n, reduction = targets.shape[0], call.params["reduction"]
+    count = np.array(n, logits.dtype)
+
+    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+        (logits, targets), (loss, p) = args, outs
+        total = loss if reduction == "none" else scratch[0]
+        calls: list[Thunk] = [
+            partial(np.maximum.reduce, logits.T, 0, None, total),
+            partial(_cross_entropy, logits.T, p.T, (targets, rows_of(n)), total),
+        ]
+        if reduction != "none":
+            calls.append(partial(np.add.reduce, total, 0, None, loss))
+        if reduction == "mean":
+            calls.append(partial(np.divide, loss, count, loss))
+        return calls
+
+    return Instruction(make, (vector(n, logits.dtype),), ((0, 1),), "softmax_cross_entropy")
+
+
+def _cross_entropy(logits: Array, z: Array, named: tuple[Array, Array], total: Array) -> None:
+    """The losses into `total`, which holds the maxima, the probabilities into `z`."""
+    np.subtract(logits, total, z)
+    picked = z[named]
+    np.exp(z, z)
+    np.add.reduce(z, 0, None, total)
+    np.divide(z, total, z)
+    np.log(total, total)
+    np.subtract(total, picked, total)
+
+
+def _xent_grad(call: Call) -> Instruction | None:
+    p, _, g = call.args
+    if p.ndim != 2 or not isinstance(g, Layout) or not floating(p, g, call.outs[0]):
+        return None
+
+    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+        p, targets, g = args
+        scale = g[:, 0] if g.ndim else g
+        return [partial(_scaled_difference, p.T, outs[0].T, (targets, rows_of(len(targets))), scale)]
+
+    return Instruction(make, shared=((0, 0),), name="xent_grad")
+
+
+def _scaled_difference(p: Array, out: Array, named: tuple[Array, Array], scale: Array) -> None:
+    picked = p[named]
+    np.multiply(p, scale, out)
+    picked -= 1
+    picked *= scale
+    out[named] = picked
+
+
+LAYERS: dict[Any, Recipe] = {
+    linear.linear: _linear,
+    linear.linear_dx: _linear_dx,
+    linear.linear_dw: _linear_dw,
+    linear.colsum: _colsum,
+    losses.softmax_cross_entropy: _softmax_cross_entropy,
+    losses.xent_grad: _xent_grad,
+}
