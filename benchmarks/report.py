@@ -27,14 +27,20 @@ def number(value: float) -> str:
 
 def bar_of(result: dict[str, Any]) -> str:
     """The bar in words, or nothing."""
-    return str(Bar(**result["bar"])) if "bar" in result else ""
+    unit = unit_of(result)
+    return f"{Bar(**result['bar'])}{unit}" if "bar" in result else ""
+
+
+def unit_of(result: dict[str, Any]) -> str:
+    """The unit behind a number; ratios have none."""
+    return "" if result["unit"] in ("ratio", "exponent", "times the throughput") else f" {result['unit']}"
 
 
 def figure(result: dict[str, Any]) -> str:
     """The median, the quartiles where there are rounds, and the unit."""
     if "skipped" in result:
         return f"not measured: {result['skipped']}"
-    unit = "" if result["unit"] in ("ratio", "exponent", "times the throughput") else f" {result['unit']}"
+    unit = unit_of(result)
     if result["rounds"] == 1:
         return f"{number(result['median'])}{unit}"
     low, high = map(number, result["quartiles"])
@@ -108,6 +114,16 @@ def _figure_and_mark(result: dict[str, Any]) -> str:
     return figure(result) + (" **missed**" if result.get("holds") is False else "")
 
 
+def sentence(text: str) -> str:
+    """With a capital, unless a name of ours comes first.
+
+    Examples:
+        >>> sentence("time to import"), sentence("fw train")
+        ('Time to import', 'fw train')
+    """
+    return text if text.startswith("fw ") else text[:1].upper() + text[1:]
+
+
 def page(told: dict[str, Any], images: dict[str, str]) -> str:
     """The whole of `docs/performance.md`; `images` maps a plot's name to its address."""
     lines = [
@@ -123,7 +139,7 @@ def page(told: dict[str, Any], images: dict[str, str]) -> str:
     ]
     for name in dict.fromkeys(result["row"] for result in told["results"]):
         results = [result for result in told["results"] if result["row"] == name]
-        lines += ["", f"## {name}", "", f"{ROWS[name].purpose[0].upper()}{ROWS[name].purpose[1:]}.", ""]
+        lines += ["", f"## {name}", "", f"{sentence(ROWS[name].purpose)}.", ""]
         lines += [f"![{title}]({images[name]})\n" for title in [f"{name}: {ROWS[name].purpose}"] if name in images]
         lines += [*table(results), "", ROWS[name].notes]
         told_beside = [f"- {_title(r)}: {detail_of(r)}" for r in results if detail_of(r) and name != "growth"]
@@ -140,7 +156,8 @@ def _title(result: dict[str, Any]) -> str:
 def _how(told: dict[str, Any]) -> list[str]:
     return [
         "Each contender lives in a process of its own, with `OPENBLAS_CORETYPE` removed and the number of threads as",
-        "said; the processes take turns, and a figure is the median of the rounds' ratios, with its quartiles. Before",
+        "said; the processes take turns, and a figure is the median of the rounds' ratios, with its quartiles. A turn of",
+        "short work is timed in five parts, of which the median counts. Whoever does not have its turn is stopped. Before",
         "they are timed, gradients and steps are checked to give the same numbers. JAX has no setting for its threads",
         "and is bound to as many CPUs. A bar is what the framework sets itself, and *missed* where it does not",
         "reach it.",
@@ -157,7 +174,8 @@ def summary(told: dict[str, Any], images: dict[str, str]) -> str:
     kernels = next((library["architecture"] for found in env["blas"].values() for library in found), "unknown")
     lines = [
         f"{env['cpu']}, {env['cpus']} CPUs, {kernels} kernels in NumPy's BLAS, Python {env['python']}, "
-        f"{', '.join(f'{n} {v}' for n, v in env['versions'].items() if n != 'fw-framework')}. Ratios of one run, by",
+        f"{', '.join(f'{n} {v}' for n, v in env['versions'].items() if n != 'fw-framework')}. "
+        + ("**Too few rounds to rely on**, by" if told["quick"] else "Medians and quartiles of one run, by"),
         "",
         "```sh",
         told["command"],

@@ -38,8 +38,9 @@ def contenders(settings: Settings) -> list[Contender]:
 NOTES = """
     All defaults: logger, checkpoint and progress bar. A turn is an epoch of 300 batches of 128 images, from one
     `on_train_epoch_start` to the next, so the checkpoint, the rows and whatever else ends an epoch are in it; what the
-    progress bar prints goes to a file. PyTorch and Lightning are given normalized float32 tensors in a TensorDataset
-    and start no worker processes; we keep uint8 and normalize each batch.
+    progress bar prints goes to a file. Lightning's logger is CSVLogger where TensorBoard is not installed. PyTorch and
+    Lightning are given normalized float32 tensors in a TensorDataset and start no worker processes; we keep uint8 and
+    normalize each batch.
 """
 
 

@@ -30,6 +30,7 @@ def elementwise(
     keep: Sequence[Sequence[int]] = (),
     keep_out: Sequence[int] = (),
     floating: bool = False,
+    fits: bool = False,
 ) -> Rule:
     """Declare an element-by-element operation by its partial derivatives.
 
@@ -37,6 +38,7 @@ def elementwise(
     times `t`. As the Jacobian is diagonal it serves as vjp and jvp alike; None means zero everywhere.
     """
     arity = len(partials)
+    partial: Any = partials[0]
 
     def vjp(ns: Any, g: Any, needs: Needs, out: Any, residual: Any, *inputs: Any, **params: Any) -> tuple[Any, ...]:
         return tuple(
@@ -47,7 +49,7 @@ def elementwise(
         )
 
     def vjp1(ns: Any, g: Any, needs: Needs, out: Any, residual: Any, x: Any, **params: Any) -> tuple[Any, ...]:
-        return (partials[0](ns, g, out, x, **params),)  # type: ignore[misc]
+        return (partial(ns, g, out, x, **params) if params else partial(ns, g, out, x),)
 
     def jvp(ns: Any, tangents: tuple[Any, ...], out: Any, *inputs: Any, **params: Any) -> Any:
         total = None
@@ -69,6 +71,7 @@ def elementwise(
         keep_out=keep_out,
         promotes=arity > 1,
         floating=floating,
+        fits=fits,
     )
     return expose(name, apply)
 

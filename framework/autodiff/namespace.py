@@ -67,7 +67,8 @@ class RawNamespace:
         key = (x.dtype, x.shape, x.device)
         one = self._ones.get(key)
         if one is None:
-            one = self._ones[key] = self.xp.ones_like(x)
+            one = self.xp.ones_like(x)
+            one = self._ones[key] = one if x.shape else one[()]  # NumPy is faster with its scalars
         return one
 
     def as_floating(self, x: Any) -> Any:

@@ -45,6 +45,7 @@ class Primitive:
         outputs: int,
         view: bool,
         floating: bool = False,
+        fits: bool = False,
     ) -> None:
         self.name = name
         self.forward = forward
@@ -58,6 +59,7 @@ class Primitive:
         self.outputs = outputs
         self.view = view
         self.floating = floating
+        self.fits = fits
         self.apply: Any = None
         self.flags: dict[tuple[bool, ...], tuple[bool, ...]] = {}  # by mask, see `kept`
 
@@ -99,6 +101,7 @@ def primitive(
     outputs: int = 1,
     view: bool = False,
     floating: bool = False,
+    fits: bool = False,
 ) -> Callable[..., Any]:
     """Declare a primitive and get the function that applies it.
 
@@ -114,6 +117,7 @@ def primitive(
         outputs: the number of arrays that forward returns.
         view: the result may share memory with the first input.
         floating: integers and bools are brought to the default dtype first.
+        fits: on raw arrays, vjp gives gradients of the inputs' shapes and dtypes, so that nobody needs to look.
     """
     p = Primitive(
         name,
@@ -128,6 +132,7 @@ def primitive(
         outputs=outputs,
         view=view,
         floating=floating,
+        fits=fits,
     )
     PRIMITIVES[name] = p
     apply: Callable[..., Any]

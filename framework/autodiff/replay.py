@@ -25,6 +25,7 @@ class _Segment:
         self.sources = [(e.fn, e.outputs) for e in effects if e.kind == "source"]
         self.sinks = [(e.fn, e.inputs) for e in effects if e.kind == "sink"]
         self.barrier = next((e for e in effects if e.kind == "barrier"), None)
+        self.passed: list[int] = []
 
     def reads(self) -> set[int]:
         """The values that come from before this segment, or are made by it for its effects."""
@@ -74,6 +75,9 @@ class _Segment:
                     leaf.slot = array
         for fn, numbers in self.sinks:
             fn(*[env[n] for n in numbers])
+        into = array = None
+        for n in self.passed:
+            env[n] = None  # who asks whether a gradient is held by others is not to find this call
         if self.barrier is not None:
             out = self.barrier.fn()
             for number in self.barrier.outputs:
@@ -114,6 +118,9 @@ class Replay:
         for segment in reversed(segments):
             here = wanted | {n for _, numbers in segment.sinks for n in numbers}
             segment.prepare(recorder, here)
+            segment.passed = [
+                n for n, leaf in zip(segment.outputs, segment.slots) if leaf is not None and n not in wanted
+            ]
             wanted |= segment.reads()
         return segments
 

@@ -67,6 +67,15 @@ def run_backward(
             "backward from a Tensor that depends on nothing that requires a gradient. Was it computed under no_grad, "
             "detached, or from data alone?"
         )
+    ns = y._ns
+    if gradient is None and not create_graph and inputs is None and not y._data.shape and ns.recorder is None:
+        seed: Any = ns.one_like(y._data)  # what most calls are
+        for leaf, g in tape.backward(((y._node, seed),), retain=retain_graph).items():
+            if leaf.grad is None:
+                leaf.grad = g
+            else:
+                tape.accumulate(leaf, g)
+        return
     seed = seed_of(y, gradient)
     if seed._level is not None:
         raise GradientError("the gradient given to backward belongs to a transform; use fw.vjp inside a transform")

@@ -260,10 +260,12 @@ def _to_leaves(roots: list[tuple[Node, Array]], retain: bool) -> dict[Node, Arra
             _check_saved(node)
         if not retain:
             node.saved = None
-        for parent, piece in zip(needs, node.prim.vjp(node.ns, g, needs, *saved, **node.params)):  # type: ignore[union-attr]
+        prim: Any = node.prim
+        fits = prim.fits
+        for parent, piece in zip(needs, prim.vjp(node.ns, g, needs, *saved, **node.params)):
             if piece is None or parent is None:
                 continue
-            if piece.dtype is not parent.dtype or piece.shape != parent.shape:
+            if not fits and (piece.dtype is not parent.dtype or piece.shape != parent.shape):
                 piece = fit(parent.ns, piece, parent, piece.dtype)
             if parent.prim is None:
                 before = found.get(parent)

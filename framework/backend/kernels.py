@@ -26,6 +26,11 @@ def relu_grad(xp: Any, g: Array, out: Array) -> Array:
     return g * xp.astype(out > 0, g.dtype)
 
 
+def gelu_grad(xp: Any, g: Array, x: Array, share: Array) -> Array:
+    """`g · (Φ(x) + x · φ(x))` with Φ(x) given as `share`; Φ and φ are the normal distribution's. Shapes equal."""
+    return g * (share + x * xp.exp(x * x * -0.5) * 0.3989422804014327)
+
+
 def linear_dx(xp: Any, g: Array, weight: Array) -> Array:
     """Gradient of `x @ weight.T` with respect to x: (..., out) and (out, in) give (..., in)."""
     return xp.matmul(g, weight)
@@ -230,7 +235,7 @@ def rprop_update(
 KERNELS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
-        relu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
+        relu_grad, gelu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
         attention_grad, scatter_add, set_item, get_item, erf,
         sum_of_squares, sgd_update, adam_update, rprop_update,
     )

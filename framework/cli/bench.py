@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import json
 import shlex
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Measure gradients, steps, training and imports against NumPy by hand, bare matrix products and whichever of "
         "PyTorch, Lightning, JAX and autograd are installed; in child processes that take turns."
     )
+    parser.epilog = """\
+fw bench --list                                 the rows, and how long each takes
+fw bench gradient step --rounds 101 --threads 1
+fw bench --json figures.json --plot plots --page page.md
+fw bench --from figures.json --page page.md     again, without measuring
+"""
     parser.add_argument("rows", nargs="*", metavar="ROW", help="what to measure; all, if none is named")
     parser.add_argument("--list", action="store_true", help="show the rows, and stop")
     parser.add_argument("--rounds", type=_count, metavar="N", help="rounds of each row (default: 15 or more, by row)")
@@ -55,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: no such row or file, or this installation has no benchmarks.
     """
+    if not hasattr(signal, "SIGSTOP"):
+        raise ConfigError("fw bench stops the processes that do not have their turn, which this system cannot do")
     programs = load()
     if args.list:
         for row in programs.ROWS.values():

@@ -8,7 +8,7 @@ from framework.autodiff import Tensor, as_tensor, get_default_dtype, ops
 from framework.errors import ConfigError, ShapeError
 from framework.nn import functional as F
 from framework.nn import init
-from framework.nn.functional.embedding import padding_row, refuse_sparse
+from framework.nn.functional.lookup import padding_row, refuse_sparse
 from framework.nn.module import Module
 from framework.nn.parameter import Parameter
 

@@ -18,6 +18,7 @@ class Adam(Optimizer):
         betas: the shares of the two running means that are kept.
         eps: added to the divisor.
         weight_decay: added to the gradient, times the parameter.
+        amsgrad: divide by the root of the largest mean square so far (Reddi, Kale & Kumar 2018).
         maximize: climb instead.
 
     Examples:
@@ -40,10 +41,14 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+        defaults = {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "maximize": maximize,
+        }  # fmt: skip
         super().__init__(params, defaults)
 
     def check(self, group: dict[str, Any]) -> None:
@@ -57,20 +62,46 @@ class Adam(Optimizer):
             check_range(name, f"betas[{i}]", beta, 0.0, 1.0)
 
     def hyper(self, group: dict[str, Any]) -> tuple[Any, ...]:
-        """lr, betas, eps, weight_decay."""
-        return float(group["lr"]), numbers(group["betas"]), float(group["eps"]), float(group["weight_decay"])
+        """lr, betas, eps, weight_decay, amsgrad."""
+        return (
+            float(group["lr"]),
+            numbers(group["betas"]),
+            float(group["eps"]),
+            float(group["weight_decay"]),
+            bool(group["amsgrad"]),
+        )
 
     def start(self, ns: RawNamespace, p: Array, hyper: tuple[Any, ...]) -> State:
         """No steps, and means of zero."""
-        return {"step": 0, "exp_avg": ns.xp.zeros_like(p), "exp_avg_sq": ns.xp.zeros_like(p)}
+        state = {"step": 0, "exp_avg": ns.xp.zeros_like(p), "exp_avg_sq": ns.xp.zeros_like(p)}
+        if hyper[4]:
+            state["max_exp_avg_sq"] = ns.xp.zeros_like(p)
+        return state
 
     def update(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
         """One step of one parameter."""
         step = state["step"] = state["step"] + 1
+        if hyper[4]:
+            return self._amsgrad(ns, p, g, state, hyper)
         p, state["exp_avg"], state["exp_avg_sq"] = ns.adam_update(
-            p, g, state["exp_avg"], state["exp_avg_sq"], step, *hyper, self._decoupled
+            p, g, state["exp_avg"], state["exp_avg_sq"], step, *hyper[:4], self._decoupled
         )
         return p
+
+    def _amsgrad(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
+        """The same with the largest mean square so far."""
+        lr, (b1, b2), eps, weight_decay, _ = hyper
+        xp, step = ns.xp, state["step"]
+        if weight_decay:
+            if self._decoupled:
+                p = p - (lr * weight_decay) * p
+            else:
+                g = g + weight_decay * p
+        mean = state["exp_avg"] = b1 * state["exp_avg"] + (1.0 - b1) * g
+        square = state["exp_avg_sq"] = b2 * state["exp_avg_sq"] + (1.0 - b2) * (g * g)
+        largest = xp.maximum(state["max_exp_avg_sq"], square) if "max_exp_avg_sq" in state else square
+        state["max_exp_avg_sq"] = largest = ns.backend.copy(largest) if largest is square else largest
+        return p - (lr / (1.0 - b1**step)) * (mean / (xp.sqrt(largest) / (1.0 - b2**step) ** 0.5 + eps))
 
 
 class AdamW(Adam):
@@ -88,7 +119,8 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

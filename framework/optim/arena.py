@@ -25,6 +25,10 @@ Array = Any
 _ALIGNMENT = 64  # bytes: a line of the cache, and the widest registers
 
 
+def _no_slot() -> None:
+    return None
+
+
 class Home:
     """Where the values of one parameter live.
 
@@ -34,16 +38,19 @@ class Home:
         owner: a weak reference to the parameter.
         start: its first element in the arena's buffers.
         stop: the one after its last.
+        slot_if_any: gives the place of the gradient, if anybody holds it; a weak reference.
     """
 
-    __slots__ = ("__weakref__", "_slot", "arena", "array", "owner", "start", "stop")
+    __slots__ = ("__weakref__", "arena", "array", "owner", "slot_if_any", "start", "stop")
+
+    slot_if_any: Callable[[], Array]
 
     def __init__(self, arena: Arena, p: Tensor, start: int) -> None:
         self.arena = arena
         self.owner = ref(p)
         self.start = start
         self.stop = start + p.size
-        self._slot: Any = None
+        self.slot_if_any = _no_slot
         self.array = arena.segment(arena.values, start, p._data)
         self.array[...] = p._data
         p._data = self.array
@@ -51,10 +58,10 @@ class Home:
 
     def slot(self) -> Array:
         """Where the gradient's place is; the same array for as long as anybody holds it."""
-        found = None if self._slot is None else self._slot()
+        found = self.slot_if_any()
         if found is None:
             found = self.arena.segment(self.arena.gradients, self.start, self.array)
-            self._slot = ref(found)
+            self.slot_if_any = ref(found)
         return found
 
     def end(self) -> int:
@@ -173,7 +180,7 @@ class Arena:
         """Take other memory for the gradients of backward passes to come."""
         self.gradients = self.like(self.size)
         for home, p in self.homes():
-            home._slot = None
+            home.slot_if_any = _no_slot
             home.offer_slot(p)
         self.version += 1
 

@@ -12,7 +12,7 @@ from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.tape import mark_written
 from framework.errors import CheckpointError, ConfigError, DTypeError, did_you_mean
 from framework.optim.arena import home_of
-from framework.optim.runs import Layout, Run, is_array
+from framework.optim.runs import Layout, Run, is_array, selected
 
 Array = Any
 State = dict[str, Any]
@@ -44,9 +44,10 @@ class Optimizer:
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self.state: dict[Tensor, State] = {}
+        self._states: dict[Tensor, State] = {}
+        self._is_exposed = False
         self._layouts: list[Layout] = []
-        self._known: tuple[dict[Tensor, State], list[State]] = (self.state, [])
+        self._known: tuple[dict[Tensor, State], list[State]] = (self._states, [])
         groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not groups:
             raise ConfigError(f"{type(self).__name__}: got no parameters; pass model.parameters()")
@@ -59,7 +60,22 @@ class Optimizer:
             cls.elementwise = False  # that of the base class was said of another update
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_layouts": [], "_known": (self.state, [])}
+        return {**self.__dict__, "_states": self._written(), "_layouts": [], "_known": (self._states, [])}
+
+    @property
+    def state(self) -> dict[Tensor, State]:
+        """What is known of each parameter that has been updated. Arrays may be written, entries replaced."""
+        self._is_exposed = True
+        return self._written()
+
+    @state.setter
+    def state(self, states: dict[Tensor, State]) -> None:
+        self._states = states
+
+    def _written(self) -> dict[Tensor, State]:
+        for layout in self._layouts:
+            layout.write_back()
+        return self._states
 
     # -- for subclasses -----------------------------------------------------------------------------
 
@@ -131,7 +147,7 @@ class Optimizer:
             if not flag:
                 return loss
             flag = None
-        update = self.update if flag is None else _selected(self.update, flag)
+        update = self.update if flag is None else selected(self.update, flag)
         line = user_line()
         for group, layout in zip(self.param_groups, self._arranged()):
             hyper = self.hyper(group)
@@ -142,16 +158,22 @@ class Optimizer:
                 for i in layout.singles:
                     self._update_single(params[i], update, hyper, group["maximize"], line)
                 layout.tend_slots(params)
-        if len(self.state) != len(self._known[1]):
-            self._known = (self.state, list(self.state.values()))
+        if self._is_exposed:  # whoever has it sees the numbers grow
+            self._written()
+        if len(self._states) != len(self._known[1]):
+            self._known = (self._states, list(self._states.values()))
         return loss
 
     def _arranged(self) -> list[Layout]:
         """The layouts of all groups, as this step's gradients ask for; in steady state what they were."""
-        layouts, states, (known, entries) = self._layouts, self.state, self._known
-        same = states is known and len(states) == len(entries) and all(map(is_, states.values(), entries))
+        layouts, states, (known, entries) = self._layouts, self._states, self._known
+        same = states is known and len(states) == len(entries)
+        if same and self._is_exposed:  # to hands that may have changed it
+            same = all(map(is_, states.values(), entries)) and all(layout.is_current() for layout in layouts)
         if not same:
             self._known = (states, list(states.values()))
+        if same and len(layouts) == len(self.param_groups) and all(map(_is_steady, layouts, self.param_groups)):
+            return layouts
         found: list[Any] = []
         for i, group in enumerate(self.param_groups):
             params = group["params"]
@@ -179,7 +201,7 @@ class Optimizer:
         after = update(ns, p, -g if maximize else g, state, hyper)
         if after is not p:
             p[...] = after
-        run.put_back(state, params, self.state)
+        run.put_back(state, params, self._states)
         mark_written(run.leaves, line)  # type: ignore[arg-type]
 
     def _update_single(self, p: Tensor, update: Any, hyper: tuple[Any, ...], maximize: bool, line: Line) -> None:
@@ -188,9 +210,9 @@ class Optimizer:
         g = node.grad
         if isinstance(g, Tensor):  # somebody has looked at it, or it is from backward(create_graph=True)
             g = g._data
-        state = self.state.get(p)
+        state = self._states.get(p)
         if state is None:
-            state = self.state[p] = self.start(p._ns, p._data, hyper)
+            state = self._states[p] = self.start(p._ns, p._data, hyper)
         before = p._data
         after = update(p._ns, before, -g if maximize else g, state, hyper)
         if after is not before and home_of(p) is None:
@@ -260,7 +282,7 @@ class Optimizer:
             groups.append({**plain, "params": [numbers[id(p)] for p in group["params"]]})
         state = {
             str(numbers[id(p)]): {key: _copied(p, value) for key, value in own.items()}
-            for p, own in self.state.items()
+            for p, own in self._written().items()
             if own and id(p) in numbers
         }
         return {"state": dict(sorted(state.items(), key=lambda item: int(item[0]))), "param_groups": groups}
@@ -322,24 +344,8 @@ def _check_parameter(name: str, p: Any) -> None:
         raise ConfigError(f"{name}: a parameter of shape {p.shape} is the result of operations; pass leaves")
 
 
-def _selected(update: Callable[..., Array], flag: Array) -> Callable[..., Array]:
-    """`update` with its results chosen on the device: where `flag` is false, the old values."""
-
-    def selected(ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
-        copy = ns.backend.copy if ns.backend.writable else _same
-        old = {key: copy(value) for key, value in state.items() if is_array(value)}
-        p_old = copy(p)
-        p_new = update(ns, p, g, state, hyper)
-        for key, value in state.items():
-            if is_array(value):  # a velocity that began with this step goes back to nothing
-                state[key] = ns.xp.where(flag, value, old[key] if key in old else ns.xp.zeros_like(value))
-        return ns.xp.where(flag, p_new, p_old)
-
-    return selected
-
-
-def _same(array: Array) -> Array:
-    return array
+def _is_steady(layout: Layout, group: dict[str, Any]) -> bool:
+    return layout.is_steady(group["params"])
 
 
 def _plain(value: Any) -> Any:

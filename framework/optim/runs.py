@@ -6,10 +6,12 @@ is known of each parameter, it makes runs; they are kept for as long as the next
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
 from framework.autodiff import Tensor
+from framework.autodiff.namespace import RawNamespace
 from framework.optim.arena import Arena, Home, can_house, home_of, house
 
 Array = Any
@@ -90,6 +92,7 @@ class Run:
 
     __slots__ = (
         "_arrays",
+        "_is_behind",
         "_members",
         "_numbers",
         "_views",
@@ -115,6 +118,7 @@ class Run:
         self._arrays: list[tuple[str, Array]] = []
         self._numbers: list[str] = []
         self._views: list[tuple[State, str, Array]] = []
+        self._is_behind = False
         if states[0]:
             self.states = states  # type: ignore[assignment]  # all of them have one, or none
             self.state = {key: self._of_all(key, value) for key, value in states[0].items()}
@@ -162,12 +166,17 @@ class Run:
             if state[key] is not flat:
                 flat[...] = state[key]
                 state[key] = flat
-        for key in self._numbers:
-            value = state[key]
-            for own in self.states:
-                own[key] = value
+        self._is_behind = True
         if len(state) != len(self._arrays) + len(self._numbers):
             self._begin(state, params, states)
+
+    def write_back(self) -> None:
+        """Give the members' own states the numbers that the steps have made."""
+        if self._is_behind:
+            self._is_behind = False
+            for key in self._numbers:
+                for own in self.states:
+                    own[key] = self.state[key]  # type: ignore[index]
 
     def _begin(self, state: State, params: list[Tensor], states: dict[Tensor, State]) -> None:
         """Give each member its part of a state that is new, or has new entries."""
@@ -181,6 +190,7 @@ class Run:
             for (place, home), own in zip(self._members, self.states):
                 own[key] = self.block.view(key, place, home) if is_array(value) else value
         self.state = state
+        self._is_behind = False
         self._sort()
 
 
@@ -194,9 +204,11 @@ class Layout:
         singles: the places, in the group, of parameters that are updated by themselves.
     """
 
-    __slots__ = ("_arenas", "_blocks", "_codes", "_places", "_versions", "runs", "singles")
+    __slots__ = ("_arenas", "_blocks", "_codes", "_leaves", "_places", "_versions", "runs", "singles")
 
     def __init__(self, params: list[Tensor], states: dict[Tensor, State], before: Layout | None) -> None:
+        if before is not None:
+            before.write_back()
         house([p for p in params if p._node is not None and can_house(p) and home_of(p) is None])
         self._places = [_place_of(p) for p in params]
         if before is not None:
@@ -212,6 +224,7 @@ class Layout:
         self._arenas = list({id(block.arena): block.arena for block in self._blocks}.values())
         self._versions: list[int] = []
         self._codes: list[int] | None = None
+        self._leaves: list[Any] | None = None
         self.runs: list[Run] = []
         self.singles: list[int] = []
 
@@ -227,7 +240,8 @@ class Layout:
             if node is None or (g := node.grad) is None:
                 codes.append(NONE)
             elif p._data is place.array:
-                inside = g is node.slot or (isinstance(g, Tensor) and g._data is node.slot)
+                slot = place.slot_if_any()
+                inside = g is slot or (isinstance(g, Tensor) and g._data is slot)
                 codes.append(IN_SLOT if inside else ELSEWHERE)
             elif place.is_left_by(p):
                 return None
@@ -237,12 +251,31 @@ class Layout:
 
     def is_arranged(self, codes: list[int]) -> bool:
         """Whether the runs are those of such a step."""
-        if codes != self._codes or [arena.version for arena in self._arenas] != self._versions:
+        return codes == self._codes and [arena.version for arena in self._arenas] == self._versions
+
+    def is_steady(self, params: list[Tensor]) -> bool:
+        """Whether all gradients are in their slots, as in the step before: most often so, and soon seen."""
+        leaves = self._leaves
+        if leaves is None or len(params) != len(leaves):
             return False
-        for run in self.runs:  # noqa: SIM110 - a generator would cost as much again
-            if not run.is_current():
+        for arena, version in zip(self._arenas, self._versions):
+            if arena.lent or arena.version != version:
+                return False
+        place: Any
+        for p, leaf, place in zip(params, leaves, self._places):
+            node: Any = p._node
+            if node is not leaf or node.grad is not node.slot or p._data is not place.array:
                 return False
         return True
+
+    def is_current(self) -> bool:
+        """Whether nobody has given a member of a run another state."""
+        return all(run.is_current() for run in self.runs)
+
+    def write_back(self) -> None:
+        """Let the parameters' own states say what the runs have made of them."""
+        for run in self.runs:
+            run.write_back()
 
     def look_after_loans(self) -> None:
         """Leave memory that somebody else holds."""
@@ -252,6 +285,7 @@ class Layout:
 
     def arrange(self, params: list[Tensor], codes: list[int], states: dict[Tensor, State], as_runs: bool) -> None:
         """Make the runs of a step with gradients in such places; runs of one each, unless `as_runs`."""
+        self.write_back()
         self.runs = []
         self.singles = [i for i, code in enumerate(codes) if code == ELSEWHERE or (code == IN_SLOT and not as_runs)]
         for block in self._blocks if as_runs else ():
@@ -270,6 +304,7 @@ class Layout:
                 self._finish(block, members, params, states)
         self._versions = [arena.version for arena in self._arenas]
         self._codes = codes
+        self._leaves = [p._node for p in params] if as_runs and all(code == IN_SLOT for code in codes) else None
 
     def _finish(
         self, block: Block, members: list[tuple[int, Home]], params: list[Tensor], states: dict[Tensor, State]
@@ -315,3 +350,23 @@ def _kind(state: State | None) -> Any:
 def is_array(value: Any) -> bool:
     """Whether an entry of a state is an array."""
     return hasattr(value, "shape")
+
+
+def selected(update: Callable[..., Array], flag: Array) -> Callable[..., Array]:
+    """`update` with its results chosen on the device: where `flag` is false, the old values."""
+
+    def selected(ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
+        copy = ns.backend.copy if ns.backend.writable else _same
+        old = {key: copy(value) for key, value in state.items() if is_array(value)}
+        p_old = copy(p)
+        p_new = update(ns, p, g, state, hyper)
+        for key, value in state.items():
+            if is_array(value):  # a velocity that began with this step goes back to nothing
+                state[key] = ns.xp.where(flag, value, old[key] if key in old else ns.xp.zeros_like(value))
+        return ns.xp.where(flag, p_new, p_old)
+
+    return selected
+
+
+def _same(array: Array) -> Array:
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from framework.autodiff import tensor
 from framework.backend import Backend, registry
 from framework.backend import dtypes as dt
 from framework.errors import BackendError, DTypeError
-from framework.testing.kit import Kit, offered
+from framework.testing.kit import Kit, offered, on_host, over
 
 ON_NUMPY = [name for name in dt.DTYPES if name != "bfloat16"]
 """The dtypes that NumPy has."""
@@ -132,6 +133,33 @@ class ArrayTests(Kit):
                 made[...] = b.asarray(7.0, dtype=dt.float32)
                 np.testing.assert_array_equal(b.to_numpy(array), [1.0, 2.0, 3.0])
                 np.testing.assert_array_equal(b.to_numpy(made), [7.0, 7.0, 7.0])
+
+    @over("dtype", lambda b: [d.name for d in b.dtypes if d.kind == "float" and d.name in ON_NUMPY])
+    def test_segments(self, b: Backend, dtype: str) -> None:
+        """Segments of a buffer begin as zeros, write into it, and own the views of themselves."""
+        buffer = b.buffer(40, b.native(dtype), b.devices[0]) if b.writable else None
+        if buffer is None:
+            return
+        assert tuple(buffer.shape) == (40,)
+        np.testing.assert_array_equal(on_host(b, buffer), np.zeros(40))
+        like = b.asarray(values_of(dtype, (3, 4)))
+        segment = b.segment(buffer, 16, like)
+        assert tuple(segment.shape) == (3, 4)
+        assert b.dtype_of(segment).name == dtype
+        segment[...] = like
+        np.testing.assert_array_equal(on_host(b, buffer[16:28]), on_host(b, like).reshape(-1))
+        assert not on_host(b, buffer[:16]).any()
+        assert not on_host(b, buffer[28:]).any()
+        turned = b.segment(buffer, 0, b.xp.permute_dims(like, (1, 0)))
+        turned[...] = b.xp.permute_dims(like, (1, 0))
+        np.testing.assert_array_equal(on_host(b, buffer[:12]), on_host(b, like).reshape(-1))
+        assert tuple(b.segment(buffer, 39, b.xp.reshape(like, (-1,))[0]).shape) == ()
+        assert tuple(b.segment(buffer, 40, like[:0]).shape) == (0, 4)
+        alone = getrefcount(segment)
+        view = b.xp.permute_dims(segment, (1, 0))[1:]
+        assert getrefcount(segment) > alone
+        del view
+        assert getrefcount(segment) == alone
 
     def test_copy_of_a_view(self, b: Backend) -> None:
         """Copies of transposed and broadcast arrays have the right values."""

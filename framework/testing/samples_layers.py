@@ -1,4 +1,4 @@
-"""Samples of convolution, pooling and attention."""
+"""Samples of convolution, pooling, attention and activations."""
 
 from __future__ import annotations
 
@@ -194,7 +194,19 @@ def _attention(q: Any, k: Any, v: Any, bias: Any, *, scale: float, causal: bool)
     return e / e.sum(axis=-1, keepdims=True) @ v
 
 
-LAYERS: Table = {**also_complex(_CONVOLUTION, "conv2d", "conv2d_dx", "conv2d_dw"), **_POOLING, **_ATTENTION}
+_ACTIVATIONS: Table = {"gelu": tuple(Sample(drawn("signed", shape)) for shape in ((3, 4), (), (0, 2), (2, 3, 2)))}
+
+
+def _gelu(x: Any) -> Any:
+    return x * 0.5 * (1 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2))) if x.size else x
+
+
+LAYERS: Table = {
+    **also_complex(_CONVOLUTION, "conv2d", "conv2d_dx", "conv2d_dw"),
+    **_POOLING,
+    **_ATTENTION,
+    **_ACTIVATIONS,
+}
 """Name of a primitive to its samples."""
 
 
@@ -226,5 +238,6 @@ LAYER_REFERENCES: dict[str, Callable[..., Any]] = {
     "window_sum": lambda x, **p: _parts(x, 0, p).sum(axis=(-2, -1)),
     "window_spread": _window_spread,
     "attention": _attention,
+    "gelu": _gelu,
 }
 """Their definitions in NumPy."""

@@ -40,7 +40,7 @@ def to_content(arrays: Mapping[str, np.ndarray[Any, Any]]) -> memoryview:
     content[8 : 8 + len(text)] = np.frombuffer(text, np.uint8)
     place = 8 + len(text)
     for _, array in ordered:
-        flat = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1)
+        flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
         content[place : place + array.nbytes] = flat.view(np.uint8)
         place += array.nbytes
     return content.data

@@ -14,6 +14,9 @@ class Background:
         self._error: BaseException | None = None
         self._after: Callable[[], object] | None = None
 
+    def __reduce__(self) -> tuple[type[Background], tuple[()]]:
+        return Background, ()  # a copy has nothing under way
+
     def start(self, job: Callable[[], object], after: Callable[[], object]) -> None:
         """Run `job` in a thread once the one before is done; `after` is called by the `finish` that follows.
 

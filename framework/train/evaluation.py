@@ -101,9 +101,10 @@ def _batches(job: Evaluation, loader_index: int, source: Source) -> list[Any]:
     if results is not None:
         results.suffix = f"/dataloader_idx_{loader_index}" if several else ""
     outputs = []
+    index = 0
     batches = source.batches(job.move.keeps_arrays) if source.count else iter(())
     try:
-        for index, host_batch in enumerate(batches):
+        for host_batch in batches:
             if job.stop.received:
                 raise Interrupted(job.stop.received)
             batch = job.move(host_batch)
@@ -116,7 +117,8 @@ def _batches(job: Evaluation, loader_index: int, source: Source) -> list[Any]:
                 hook(output, batch, index, *extra)
             if job.keeps_outputs:
                 outputs.append(_to_host(output))
-            if index + 1 >= source.count:
+            index += 1  # not by enumerate, which would hold the batch while the next is read
+            if index >= source.count:
                 break
             if results is not None:
                 results.end_batches()

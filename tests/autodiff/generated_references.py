@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from window_table import np_conv, np_take, np_transposed, np_windows
+from window_table import np_conv, np_gelu, np_take, np_transposed, np_windows
 
 import framework.numpy as fnp
 from framework.autodiff import ops
@@ -125,6 +125,7 @@ NUMPY = Namespace(
     np,
     {
         **_common(np),
+        "gelu": np_gelu,
         "conv2d": np_conv,
         "conv2d_dx": _dx,
         "conv2d_dw": _dw,

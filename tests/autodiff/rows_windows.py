@@ -1,4 +1,4 @@
-"""Rows of convolution, pooling and attention."""
+"""Rows of convolution, pooling, attention and activations."""
 
 from __future__ import annotations
 
@@ -109,3 +109,4 @@ def _attention(d: Draw) -> Call:
 
 
 row("attention", _attention)
+row("gelu", lambda d: call("gelu", d.real(d.shape())), no_jax="its gelu is of another library than jax.numpy")

@@ -1,11 +1,12 @@
-"""The rows of the table of primitives for convolution, pooling and attention."""
+"""The rows of the table of primitives for convolution, pooling, attention and activations."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from primitive_table import Array, case, random, text
+from primitive_table import Array, case, random, text, unary
 
 from framework.autodiff import ops
 
@@ -179,3 +180,13 @@ for _lead, _queries, _keys, _bias, _causal in (
         *_qkv,
         *(() if _bias is None else (random("ab", _bias),)),
     )
+
+
+# -- activations ---------------------------------------------------------------------------------------
+
+
+def np_gelu(x: Array) -> Array:
+    return np.vectorize(lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2))), otypes=[x.dtype])(x) if x.size else x
+
+
+unary("gelu", ref=np_gelu)

@@ -194,6 +194,27 @@ def test_mnist_is_looked_for_where_the_framework_looks(monkeypatch, tmp_path):
     assert runs.find_mnist() == place
 
 
+@pytest.mark.parametrize("count", [1, 3, 5, 12])
+def test_a_turn_makes_the_calls_it_is_asked_for(count, monkeypatch):
+    worker = importlib.import_module("benchmarks.worker")
+    now, calls = iter(range(10_000)), []
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: float(next(now)))
+    found = worker.seconds(worker.Work(lambda: calls.append(next(now)), warm=False, scale=2), count)
+    assert len(calls) == count
+    assert 0.5 <= found <= 1.0  # a tick for each call and one for reading the clock, in two pieces
+
+
+def test_a_turn_that_is_disturbed_once_counts_as_if_it_were_not(monkeypatch):
+    worker = importlib.import_module("benchmarks.worker")
+    clock, durations = [0.0], iter([1.0, 1.0, 50.0, 1.0, 1.0])
+
+    def once():
+        clock[0] += next(durations)
+
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: clock[0])
+    assert worker.seconds(worker.Work(once, warm=False), 5) == 1.0
+
+
 # -- what contenders compute -----------------------------------------------------------------------
 
 
@@ -344,7 +365,7 @@ def test_a_page_has_every_figure_and_its_bar(tmp_path):
     text = page.read_text()
     assert "| eager ÷ by hand<br>≤ 1, aim 0.9 | 1.20 [1.15 1.25] **missed** | 1.20 [1.15 1.25] **missed** |" in text
     assert "not measured: no \\| reason" in text
-    assert "| site-packages | ≤ 120 | 83.7 MB |" in text
+    assert "| site-packages | ≤ 120 MB | 83.7 MB |" in text
     assert "](bench-growth.svg)" in text
     assert "Zen kernels" in text
     assert "OPENBLAS_NUM_THREADS=1" in text

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from module_table import ROWS, Row
 
 import framework as fw
 from framework import metrics, nn, optim
@@ -151,6 +152,18 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "kl": lambda x, y: nn.KLDivLoss(reduction="batchmean")(nn.LogSoftmax(1)(x), nn.Softmax(1)(y.float())),
     "kl_log": lambda x, y: nn.KLDivLoss(reduction="sum", log_target=True)(x, y.float()),
 }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_every_module(watched: str, row: Row) -> None:
+    module = row.build()
+    given = [fw.tensor(a, requires_grad=a.dtype.kind == "f" and i == 0) for i, a in enumerate(row.inputs("float32"))]
+    out = row.run(module, *given)
+    (out * out).sum().backward()
+    assert {t.grad.dtype.name for t in (*given, *module.parameters()) if t.requires_grad} <= {"float32"}
+    with fw.no_grad():
+        assert row.run(module.eval(), *given).dtype == "float32"
+    assert FOUND == []
 
 
 @pytest.mark.parametrize("name", LOSSES)

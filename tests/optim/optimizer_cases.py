@@ -22,6 +22,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "adam-up": ("Adam", {"maximize": True}),
     "adamw": ("AdamW", {"lr": 0.1}),
     "adamw-decay": ("AdamW", {"lr": 0.1, "betas": (0.5, 0.9), "weight_decay": 0.3}),
+    "adam-amsgrad": ("Adam", {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.05, "amsgrad": True}),
+    "adamw-amsgrad": ("AdamW", {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.3, "amsgrad": True}),
+    "adam-amsgrad-up": ("Adam", {"amsgrad": True, "maximize": True}),
     "nadam": ("NAdam", {"lr": 0.05}),
     "nadam-decay-up": (
         "NAdam",
@@ -49,6 +52,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "lion-decay": ("Lion", {"lr": 0.03, "betas": (0.6, 0.7), "weight_decay": 0.3}),
     "lion-up": ("Lion", {"maximize": True}),
     "rprop": ("Rprop", {}),
+    "rprop-minus": ("Rprop", {"variant": "rprop-", "lr": 0.1}),
+    "rprop-minus-up": ("Rprop", {"variant": "rprop-", "etas": (0.3, 1.4), "maximize": True}),
     "rprop-tight": ("Rprop", {"lr": 0.3, "etas": (0.4, 1.5), "step_sizes": (0.01, 0.5)}),
     "rprop-up": ("Rprop", {"maximize": True}),
 }

@@ -30,7 +30,7 @@ def sgd(p: float, g: float, s: dict[str, float], lr: float, momentum: float = 0.
 
 
 def adam(p: float, g: float, s: dict[str, float], lr: float = 1e-3, betas: Any = (0.9, 0.999), eps: float = 1e-8,
-         weight_decay: float = 0.0, decoupled: bool = False) -> float:  # fmt: skip
+         weight_decay: float = 0.0, decoupled: bool = False, amsgrad: bool = False) -> float:  # fmt: skip
     t = s["t"] = s.get("t", 0) + 1
     if decoupled:
         p -= lr * weight_decay * p
@@ -42,12 +42,13 @@ def adam(p: float, g: float, s: dict[str, float], lr: float = 1e-3, betas: Any =
 
 
 def rprop(p: float, g: float, s: dict[str, float], lr: float = 0.01, etas: Any = (0.5, 1.2),
-          step_sizes: Any = (1e-6, 50.0)) -> float:  # fmt: skip
+          step_sizes: Any = (1e-6, 50.0), variant: str = "irprop-") -> float:  # fmt: skip
     before, size = s.get("g", 0.0), s.get("size", lr)
     if g * before > 0:
         size = min(size * etas[1], step_sizes[1])
     elif g * before < 0:
-        size, g = max(size * etas[0], step_sizes[0]), 0.0
+        size = max(size * etas[0], step_sizes[0])
+        g = g if variant == "rprop-" else 0.0
     s["g"], s["size"] = g, size
     return p - math.copysign(size, g) if g else p
 
@@ -159,6 +160,8 @@ def test_equals_torch(variant: str, wide_torch: Any) -> None:
     torch = wide_torch
     if not hasattr(torch.optim, VARIANTS[variant][0]):
         pytest.skip(f"PyTorch has no {VARIANTS[variant][0]}")
+    if "variant" in VARIANTS[variant][1]:
+        pytest.skip("PyTorch's Rprop has no variants")
     ours = parameters()
     theirs = [torch.nn.Parameter(torch.tensor(a)) for a in starts()]
     a, b = build(variant, ours), build(variant, theirs, torch.optim)

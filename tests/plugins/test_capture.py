@@ -35,10 +35,10 @@ def assert_same(got: tuple[Any, ...], want: tuple[Any, ...], what: str = "") -> 
 
 
 def other_values(array: Any, k: int) -> Any:
-    """An array of the same layout with other values; integers stay small, and what they were to others."""
-    made = array.copy("K") if isinstance(array, np.ndarray) else array
+    """An array of the same layout with other values; integers stay what they are."""
+    made = array.copy("K")
     if made.dtype.kind == "f":
-        made = (made * array.dtype.type(1 + 0.37 * k)).astype(array.dtype)
+        made *= array.dtype.type(1 + 0.37 * k)
     return made
 
 
@@ -108,6 +108,14 @@ def test_memory_is_used_again() -> None:
         h = record(name, h)
     replay = check(record.program(record("sum", h), record("sum", x)), record.arrays)
     assert 80_000 <= replay.nbytes < 2 * 80_000
+
+
+def test_large_arrays_in_any_order() -> None:
+    for layout in (np.ascontiguousarray, np.asfortranarray, lambda x: x.transpose(1, 0, 2).copy().transpose(1, 0, 2)):
+        record = Recording()
+        x = record.input(layout(np.linspace(-1, 1, 90_000, dtype=np.float32).reshape(30, 30, 100)))
+        h = record("relu", record("add", x, x))
+        check(record.program(h, record("relu_grad", x, h), record("relu", x)), record.arrays)
 
 
 # -- what is passed ----------------------------------------------------------------------------------
@@ -421,7 +429,7 @@ class Random:
         return self.random.choice(list(of))
 
     def _shape(self) -> tuple[int, ...]:
-        length = self.one((1, 2, 3, 5, 5, 33))
+        length = self.one((1, 2, 3, 5, 33, 257))
         return tuple([self.one((1, length, 4, 0 if self.integer(0, 9) == 0 else 3)) for _ in range(self.integer(0, 3))])
 
     def _array(self, shape: tuple[int, ...]) -> Any:
@@ -440,6 +448,8 @@ class Random:
         group = self.one((UNARY, BINARY, BINARY, REDUCTIONS, VIEWS, VIEWS, OTHER))
         name = self.one(group)
         x = self.one(self.numbers[-3:] if self.integer(0, 2) else self.numbers)
+        if np.size(self.record.known[x]) > 5000:
+            return
         try:
             with np.errstate(all="ignore"):
                 made = getattr(self, f"_{name}", self._plain)(name, x, self.record.known[x])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from framework.callbacks import Callback, ModelCheckpoint
 from framework.errors import CheckpointError
+from framework.loggers import CSVLogger
 from framework.train import checkpoint
 from framework.train.background import Background
 
@@ -95,3 +98,34 @@ def test_the_disks_refusal_of_the_last_checkpoint_fails_the_fit(toy: ModuleType,
         trainer.fit(toy.ToyModule(), *toy.loaders())
     assert saver.last_model_path == ""
     assert '"failed"' in Path(trainer.log_dir, "summary.json").read_text()
+
+
+def test_the_rows_that_a_checkpoint_counts_are_on_the_disk_before_it(toy: ModuleType, tmp_path: Path) -> None:
+    class Watches(CSVLogger):
+        synced: ClassVar[list[tuple[int, int]]] = []
+
+        def sync(self) -> None:
+            super().sync()
+            if trainer.fitting and threading.current_thread() is not threading.main_thread():
+                file = Path(self.log_dir, "metrics.jsonl")
+                rows = len(file.read_text().splitlines()) if file.exists() else 0
+                self.synced.append((rows, len(checkpoint.valid_checkpoints(Path(self.log_dir, "checkpoints")))))
+
+    logger = Watches()
+    trainer = toy.make_trainer(tmp_path, callbacks=[ModelCheckpoint(save_top_k=-1)], logger=logger)
+    trainer.fit(toy.ToyModule(), *toy.loaders())
+    saved = checkpoint.valid_checkpoints(Path(trainer.log_dir, "checkpoints"))
+    counted = [checkpoint.load(path)["loggers"][0]["state"]["rows"] for path in saved]
+    assert [before for _, before in logger.synced] == list(range(len(saved)))
+    assert all(rows >= least for (rows, _), least in zip(logger.synced, counted, strict=True))
+    assert counted[-1] > 0
+
+
+def test_a_copy_of_what_waits_for_a_job_waits_for_nothing() -> None:
+    go = threading.Event()
+    background = Background()
+    background.start(lambda: go.wait(60), lambda: None)
+    copy.deepcopy(background).finish()
+    pickle.loads(pickle.dumps(background)).finish()
+    go.set()
+    background.finish()

@@ -13,6 +13,7 @@ from framework.autodiff.primitives import reductions as reductions
 from framework.autodiff.primitives import shape as shape
 
 _LATER = {
+    "activation": "gelu",
     "attention": "attention",
     "convolution": "conv2d conv2d_dw conv2d_dx",
     "cumulative": "cumulative_prod cumulative_sum diff",

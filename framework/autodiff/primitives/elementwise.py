@@ -247,7 +247,7 @@ def _relu_forward(ns: Any, x: Any) -> Any:
     return ns.xp.maximum(x, ns.xp.zeros_like(x))
 
 
-elementwise("relu", lambda ns, t, out, x: ns.relu_grad(t, out), forward=_relu_forward, keep_out=OUT)
+elementwise("relu", lambda ns, t, out, x: ns.relu_grad(t, out), forward=_relu_forward, keep_out=OUT, fits=True)
 
 
 def _sigmoid_forward(ns: Any, x: Any) -> Any:

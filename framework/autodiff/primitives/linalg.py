@@ -7,7 +7,7 @@ from typing import Any
 from framework.autodiff.convert import as_tensor
 from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
-from framework.autodiff.tape import free_slot
+from framework.autodiff.tape import fit, free_slot
 from framework.autodiff.tensor import Tensor
 from framework.errors import DTypeError, ShapeError
 
@@ -102,7 +102,11 @@ def _linear_vjp(
     if len(needs) == 2:
         return dx, dw
     need = needs[2]
-    return dx, dw, None if need is None else ns.colsum(g) if need.slot is None else ns.colsum(g, out=free_slot(need))
+    if need is None:
+        return dx, dw, None
+    if len(need.shape) != 1 or need.shape[0] != g.shape[-1]:  # it was broadcast
+        return dx, dw, fit(ns, ns.colsum(g), need, need.dtype)
+    return dx, dw, ns.colsum(g) if need.slot is None else ns.colsum(g, out=free_slot(need))
 
 
 def _linear_jvp(ns: Any, tangents: Any, out: Any, x: Any, weight: Any, bias: Any = None) -> Any:
@@ -150,6 +154,7 @@ _linear = primitive(
     batch=_linear_batch,
     keep=((1,), (0,), ()),
     promotes=True,
+    fits=True,
 )
 
 
@@ -248,6 +253,7 @@ _xent = primitive(
     batch=_xent_batch,
     keep=((0,), (0,)),
     residual=True,
+    fits=True,
 )
 
 

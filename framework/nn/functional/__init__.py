@@ -18,7 +18,6 @@ from framework.nn.functional.classification import binary_cross_entropy_with_log
 from framework.nn.functional.classification import cross_entropy as cross_entropy
 from framework.nn.functional.classification import kl_div as kl_div
 from framework.nn.functional.classification import nll_loss as nll_loss
-from framework.nn.functional.embedding import embedding as embedding
 from framework.nn.functional.layer import dropout as dropout
 from framework.nn.functional.layer import linear as linear
 from framework.nn.functional.regression import huber_loss as huber_loss
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from framework.nn.functional.conv import conv1d as conv1d
     from framework.nn.functional.conv import conv2d as conv2d
     from framework.nn.functional.conv import conv_transpose2d as conv_transpose2d
+    from framework.nn.functional.lookup import embedding as embedding
     from framework.nn.functional.norm import batch_norm as batch_norm
     from framework.nn.functional.norm import group_norm as group_norm
     from framework.nn.functional.norm import layer_norm as layer_norm
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _LATER = {
     "adaptive_avg_pool2d": "pooling", "avg_pool2d": "pooling", "batch_norm": "norm", "conv1d": "conv", "conv2d": "conv",
-    "conv_transpose2d": "conv", "group_norm": "norm", "layer_norm": "norm",
+    "conv_transpose2d": "conv", "embedding": "lookup", "group_norm": "norm", "layer_norm": "norm",
     "max_pool2d": "pooling", "rms_norm": "norm", "scaled_dot_product_attention": "attention",
 }  # fmt: skip
 """Names whose modules are imported when they are first asked for."""

@@ -49,10 +49,10 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     Args:
         approximate: `"none"`, or `"tanh"` for the paper's approximation.
     """
-    x = as_tensor(input)
     if approximate == "none":
-        return x * 0.5 * (ops.erf(x * (1 / math.sqrt(2.0))) + 1)
+        return ops.gelu(input)  # type: ignore[no-any-return]
     if approximate == "tanh":
+        x = as_tensor(input)
         inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
         return x * 0.5 * (ops.tanh(inner) + 1)
     raise ConfigError(f"gelu: approximate is 'none' or 'tanh', got {approximate!r}")

@@ -45,14 +45,13 @@ def cross_entropy(
     if not isinstance(target, Tensor):
         target = as_tensor(target, logits)
     check_reduction("cross_entropy", reduction)
-    soft = target.dtype.kind == "float"
     classes_last = _classes_last(logits)
-    if not soft and weight is None and not label_smoothing and ignore_index == -100 and _all_count(target):
+    if weight is None and not label_smoothing and ignore_index == -100 and _all_count(target):
         try:
             return ops.softmax_cross_entropy(classes_last, target, reduction=reduction)
         except (IndexError, ShapeError, DTypeError):
-            pass  # the checks below say what is wrong
-    if soft:
+            pass  # probabilities as targets, or the checks below say what is wrong
+    if target.dtype.kind == "float":
         return _soft_cross_entropy(classes_last, logits, target, weight, reduction, label_smoothing)
     _check_targets("cross_entropy", logits, classes_last, target, reduction)
     _check_smoothing(label_smoothing)

@@ -96,4 +96,4 @@ class CpuBackend(Backend):
 
     def capture(self, program: Program) -> Callable[..., tuple[Any, ...]]:
         """The program on planned buffers; `str()` of it lists what is called, once it has run twice."""
-        return import_module("fw_cpu.capture").Replay(program)  # type: ignore[no-any-return]
+        return import_module("fw_cpu.capture").Replay(program)

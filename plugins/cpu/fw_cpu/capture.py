@@ -46,7 +46,7 @@ class Replay:
             into = tuple(into)
             if len(into) != len(self.program.outputs):
                 raise ValueError(f"into has {len(into)} entries; the program has {len(self.program.outputs)} outputs")
-        if self._reason or not self._lock.acquire(blocking=False):
+        if self._reason or not self._lock.acquire(False):
             return self._deliver(self.program.run(*arrays), arrays, into)
         try:
             if self._plan is not None and len(arrays) == len(self.program.inputs):

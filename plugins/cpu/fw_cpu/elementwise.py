@@ -9,22 +9,25 @@ import numpy as np
 
 Array = Any
 
+_maximum, _greater = np.maximum, np.greater
 _zeros: dict[tuple[Any, ...], Array] = {}
 _zero: dict[Any, Array] = {}  # of no axes; beside it NumPy does not look at what a Python number would become
 
 
 def relu(x: Array) -> Array:
     """max(x, 0): with an array of zeros, because NumPy does not vectorise the scalar form."""
+    try:
+        return _maximum(x, _zeros[x.shape, x.strides, x.dtype])
+    except KeyError:
+        pass
     if x.ndim == 0:
         return np.maximum(x, x.dtype.type(0))
-    key = (x.shape, x.strides, x.dtype)
-    zeros = _zeros.get(key)
-    if zeros is None:
-        if len(_zeros) > 16:
-            _zeros.clear()
-        if x.nbytes > _LARGE:
-            return _relu_in_blocks(x)
-        zeros = _zeros[key] = np.zeros_like(x, subok=False)  # in the same layout: images may be channels last
+    if x.nbytes > _LARGE:
+        return _relu_in_blocks(x)
+    if len(_zeros) > 16:
+        _zeros.clear()
+    # zeros in the same layout: images may be channels last
+    zeros = _zeros[x.shape, x.strides, x.dtype] = np.zeros_like(x, subok=False)
     return np.maximum(x, zeros)
 
 
@@ -49,11 +52,11 @@ def _relu_in_blocks(x: Array) -> Array:
 
 def relu_grad(g: Array, out: Array) -> Array:
     """`g` where `out > 0`: to multiply by numbers is faster than by bools, their conversion included."""
-    dtype = out.dtype
-    zero = _zero.get(dtype)
-    if zero is None:
-        zero = _zero[dtype] = np.zeros((), dtype)
-    return g * np.greater(out, zero).astype(g.dtype)
+    try:
+        zero = _zero[out.dtype]
+    except KeyError:
+        zero = _zero[out.dtype] = np.zeros((), out.dtype)
+    return g * _greater(out, zero).astype(g.dtype)
 
 
 _sum: Any = np.add.reduce
@@ -68,6 +71,8 @@ def sum(x: Array, *, axis: Any = None, keepdims: bool = False) -> Array:
 
 def min(x: Array, *, axis: Any, keepdims: bool) -> Array:
     """Minimum over `axis`, without NumPy's wrapper."""
+    if axis is None and not keepdims and x.ndim == 1 and x.dtype.kind == "i" and len(x):
+        return x[x.argmin()]  # a third of the time of a small reduction
     return _min(x, axis=axis, keepdims=keepdims)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fw_cpu.activations import ACTIVATIONS
 from fw_cpu.attention import ATTENTION
 from fw_cpu.convolution import CONVOLUTION
 from fw_cpu.elementwise import ELEMENTWISE
@@ -17,5 +18,6 @@ from fw_cpu.special import SPECIAL
 from fw_cpu.updates import UPDATES
 
 KERNELS: dict[str, Callable[..., Any]] = (
-    LINEAR | ELEMENTWISE | LOSSES | NORMALIZATION | INDEXING | SPECIAL | UPDATES | CONVOLUTION | POOLING | ATTENTION
-)
+    LINEAR | ELEMENTWISE | LOSSES | NORMALIZATION | INDEXING | SPECIAL | UPDATES
+    | CONVOLUTION | POOLING | ATTENTION | ACTIVATIONS
+)  # fmt: skip

@@ -53,8 +53,8 @@ def linear_dw(g: Array, x: Array, out: Array = None) -> Array:
 
 def colsum(g: Array, out: Array = None) -> Array:
     """Sum over all axes but the last."""
-    if g.ndim == 2 and g.dtype.kind == "f":
-        return g.T.dot(ones_of(len(g), g.dtype), out)
+    if g.ndim == 2 and (ones := ones_of(len(g), g.dtype)) is not None:
+        return g.T.dot(ones, out)
     return g.sum(axis=tuple(range(g.ndim - 1)))
 
 

@@ -51,7 +51,7 @@ def _reference(logits: Array, targets: Array, reduction: str) -> tuple[Array, Ar
     e = np.exp(z)
     total = e.sum(axis=-1, keepdims=True)
     loss = (np.log(total) - np.take_along_axis(z, targets[..., None], axis=-1))[..., 0]
-    loss = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+    loss = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / loss.size
     return loss, e / total
 
 

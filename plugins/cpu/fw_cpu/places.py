@@ -47,7 +47,7 @@ class Places:
         for i, act in enumerate(self.met.acts):
             if act.source is None:  # a view is made once, and reads nothing
                 last.update(dict.fromkeys([self.met.root[n] for n in act.operation.reads], i))
-        leaving = [self.met.root[n] for n in self.met.program.outputs if not literal(n)]
+        leaving = [self.met.root[n] for n in self.met.program.outputs if isinstance(n, int)]
         last.update(dict.fromkeys(leaving, len(self.met.acts)))
         return last
 

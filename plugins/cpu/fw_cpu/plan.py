@@ -261,20 +261,20 @@ class Plan:
         if into is None:
             into = self._nowhere
         left: list[Any] = []
-        copied: list[int] = []
+        copied: list[tuple[int, Array]] = []
         for (number, layout, kind), target in zip(self._leaves, into):
             if kind == _DIRECT:
                 left.append(own[number] if target is None else target)
             elif target is None:
                 left.append(self._copy(number, layout) if kind != _LITERAL else number)
             else:  # what is read from an input is safe from targets that overlap it
-                copied.append(len(left))
+                copied.append((len(left), target))
                 left.append(
                     self._copy(number, layout) if kind == _INPUT else number if kind == _LITERAL else self.env[number]
                 )
-        for j in copied:
-            np.copyto(into[j], left[j], "unsafe")
-            left[j] = into[j]
+        for j, target in copied:
+            np.copyto(target, left[j], "unsafe")
+            left[j] = target
         return tuple(left)
 
     def _copy(self, number: int, layout: Layout) -> Array:

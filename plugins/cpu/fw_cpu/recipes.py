@@ -98,29 +98,30 @@ def _astype(call: Call) -> Instruction | None:
     return Instruction(_cast, name="copyto")
 
 
-_zeros: dict[tuple[Any, int], Array] = {}
-
-
-def zeros_like(array: Array) -> Array:
-    """Zeros that lie in memory as a dense array does; never written, and shared by all who ask for so many."""
-    key = (array.dtype, array.size)
-    flat = _zeros.get(key)
-    if flat is None:
-        if len(_zeros) > 16:
-            _zeros.clear()
-        flat = _zeros[key] = np.zeros(array.size, array.dtype)
-    return np.ndarray(array.shape, array.dtype, flat, 0, array.strides)
+_BLOCK = 1 << 16
+"""Elements that are compared with zeros at once where an array is large."""
 
 
 def _relu(call: Call) -> Instruction | None:
     x = call.args[0]
     if not x.is_dense or not x.ndim:
         return None
+    zeros = np.zeros(min(x.size, _BLOCK), x.dtype)
+    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
 
     def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
-        return [partial(np.maximum, args[0], zeros_like(args[0]), out=outs[0])]
+        if x.size == zeros.size:
+            return [partial(np.maximum, args[0], np.ndarray(x.shape, x.dtype, zeros, 0, x.strides), out=outs[0])]
+        flat = [a.transpose(order).reshape(-1) for a in (args[0], outs[0])]
+        return [partial(_relu_in_blocks, *flat, zeros)]
 
     return Instruction(make, shared=((0, 0),), name="maximum")
+
+
+def _relu_in_blocks(x: Array, out: Array, zeros: Array) -> None:
+    for i in range(0, len(x), _BLOCK):
+        part = x[i : i + _BLOCK]
+        np.maximum(part, zeros[: len(part)], out=out[i : i + _BLOCK])
 
 
 def _relu_grad(call: Call) -> Instruction | None:

@@ -11,7 +11,7 @@ import numpy as np
 Array = Any
 
 
-_LARGE = 1 << 18
+_LARGE = 1 << 20
 """Arrays of more elements than this are updated block by block: each then comes from memory once, not once a pass."""
 _SMALL = 1 << 12
 """Arrays of fewer elements are had anew as fast as they are found."""
