@@ -147,7 +147,7 @@ def _panel(
     up = LogScale(floor * 0.7, max(values) * 1.3, y + height, y)
     for tick in up.ticks((1,)):
         canvas.line([(x, up(tick)), (x + width, up(tick))], FAINT)
-        canvas.text(x - 4, up(tick) + 4, f"{tick:.0e}".replace("e-0", "e-"), size=10, anchor="end")
+        canvas.text(x - 4, up(tick) + 4, f"{tick:g}".replace("e-0", "e-"), size=10, anchor="end")
     for tick in across.ticks((1,)):
         canvas.text(across(tick), y + height + 14, f"{tick:g}", size=10, anchor="middle")
     canvas.line([(x, up(problem.target)), (x + width, up(problem.target))], INK, dash="3 3")

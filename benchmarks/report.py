@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ from benchmarks import machine
 from benchmarks.registry import ROWS, Bar
 
 BEGIN, END = "<!-- fw bench: begin -->", "<!-- fw bench: end -->"
+HOW = """
+    Each contender lives in a process of its own, with `OPENBLAS_CORETYPE` removed and the number of threads as said;
+    the processes take turns, those that wait are stopped, and a figure is the median of the rounds' ratios, with its
+    quartiles. Short work is timed in five parts, of which the median counts. Before they are timed, gradients and steps
+    are checked to give the same numbers. JAX has no setting for its threads and is bound to as many CPUs. A bar is what
+    the framework sets itself, and *missed* where it does not reach it.
+"""
 VERDICTS = {True: "holds", False: "missed", None: ""}
 
 
@@ -141,7 +149,7 @@ def page(told: dict[str, Any], images: dict[str, str]) -> str:
         results = [result for result in told["results"] if result["row"] == name]
         lines += ["", f"## {name}", "", f"{sentence(ROWS[name].purpose)}.", ""]
         lines += [f"![{title}]({images[name]})\n" for title in [f"{name}: {ROWS[name].purpose}"] if name in images]
-        lines += [*table(results), "", ROWS[name].notes]
+        lines += [*table(results), "", *textwrap.wrap(ROWS[name].notes, 116, break_on_hyphens=False)]
         told_beside = [f"- {_title(r)}: {detail_of(r)}" for r in results if detail_of(r) and name != "growth"]
         if told_beside:
             unit = ", microseconds" if name in ("gradient", "step", "fit") else ""
@@ -155,12 +163,7 @@ def _title(result: dict[str, Any]) -> str:
 
 def _how(told: dict[str, Any]) -> list[str]:
     return [
-        "Each contender lives in a process of its own, with `OPENBLAS_CORETYPE` removed and the number of threads as",
-        "said; the processes take turns, and a figure is the median of the rounds' ratios, with its quartiles. A turn of",
-        "short work is timed in five parts, of which the median counts. Whoever does not have its turn is stopped. Before",
-        "they are timed, gradients and steps are checked to give the same numbers. JAX has no setting for its threads",
-        "and is bound to as many CPUs. A bar is what the framework sets itself, and *missed* where it does not",
-        "reach it.",
+        *textwrap.wrap(" ".join(HOW.split()), 116),
         "",
         *[f"- {line}" for line in machine.lines(told["environment"])],
         f"- {told['date']}, {sum(told['minutes'].values()):.0f} minutes"

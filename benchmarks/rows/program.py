@@ -45,8 +45,8 @@ def run(command: list[str], folder: Path, threads: int) -> Run:
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        lines = (folder / "err").read_text(errors="replace").strip().splitlines()
-        raise ChildFailedError(f"{command[1:4]} ended with code {process.returncode}: {lines[-1] if lines else ''}")
+        said = " / ".join((folder / "err").read_text(errors="replace").strip().splitlines()[-2:])
+        raise ChildFailedError(f"{' '.join(command[-8:])} ended with code {process.returncode}: {said}")
     kilo = 1024 if sys.platform == "darwin" else 1  # bytes there, kilobytes elsewhere
     return Run(seconds, used.ru_maxrss / kilo / 1024, (folder / "out").read_text())
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from framework.autodiff import lines
-from framework.autodiff import lines
 from framework.autodiff.convert import as_tensor
 from framework.autodiff.modes import get_default_dtype, grad_enabled
 from framework.autodiff.namespace import ops
@@ -42,7 +41,7 @@ def recorded(
     made._data = out
     made._node = node
     made._ns = ns
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def lending(apply: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,10 +63,13 @@ def unary(p: Primitive) -> Callable[..., Tensor]:
     keep_out, keep_x = p.kept((True,))
 
     def apply(x: Any, **params: Any) -> Tensor:
-        if not isinstance(x, Tensor):
+        try:
+            level = x._level
+        except AttributeError:  # not a Tensor
             x = as_tensor(x)
-        if x._level is not None:
-            return x._level.process(p, (x,), params)
+            level = x._level
+        if level is not None:
+            return level.process(p, (x,), params)
         data = x._data
         ns = x._ns
         node = x._node
@@ -228,7 +230,13 @@ def triple(p: Primitive) -> Callable[..., Tensor]:
             return two(x, y)
         try:
             ns = x._ns
-            if y._ns is not ns or z._ns is not ns or x._level is not None or y._level is not None or z._level is not None:
+            if (
+                y._ns is not ns
+                or z._ns is not ns
+                or x._level is not None
+                or y._level is not None
+                or z._level is not None
+            ):
                 return general(x, y, z)
             a = x._data
             b = y._data

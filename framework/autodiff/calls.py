@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import Any
 
@@ -113,6 +113,7 @@ class Call(Primitive):
         self.name = name
         self.outputs = outputs
         self.view = False
+        self.fits = False
         self.vjp = self._vjp
 
     @staticmethod
@@ -291,6 +292,10 @@ def _restore_defaults(saved: Any) -> None:
 register_state(_save_defaults, _restore_defaults)
 
 
+repeating: ContextVar[bool] = ContextVar("repeating", default=False)
+"""Whether a call is made again, with the noise of the first time."""
+
+
 class Replay:
     """A function that finds, whenever it is called again, the surroundings of its first call.
 
@@ -317,6 +322,7 @@ class Replay:
             recorder = recording.get()
             with resumed(*active.get()):
                 recording.set(recorder)  # what it was at the first call
+                repeating.set(True)
                 return self.fn(*args)
         finally:
             self._restore(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from framework.autodiff.hostnumber import HostNumber
 from framework.autodiff.modes import default_backend, get_default_dtype
 from framework.autodiff.namespace import namespace_of, ops
 from framework.autodiff.tensor import KINDS, Tensor, check_inplace
@@ -75,6 +76,8 @@ def asarray(
     copy: bool | None = None,
 ) -> Tensor:
     """A Tensor of `data` without history; shares memory with it where it can, unless `copy`."""
+    if type(data) is HostNumber:
+        data = data.settled()
     if isinstance(data, Tensor):
         if backend is None and device is None:
             device = data.device
@@ -106,7 +109,7 @@ def _plain(data: Any) -> Any:
         return data.detach().numpy().tolist()
     if isinstance(data, list | tuple):
         return [_plain(item) for item in data]
-    return data
+    return data.settled() if type(data) is HostNumber else data
 
 
 def python_dtype(data: Any) -> DType | None:

@@ -7,28 +7,31 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from framework.autodiff.convert import resolve_backend
+from framework.autodiff.hostnumber import HostNumber
 from framework.autodiff.namespace import namespace_of
 from framework.autodiff.tensor import Tensor
 
 
-def effect(name: str, fn: Callable[..., Any], tensors: Sequence[Tensor], detail: Any = None) -> Any:
-    """`fn(*tensors)`, in which values are kept or handed on; inside a call that `compile` records, in each replay too.
+def effect(name: str, fn: Callable[..., Any], values: Sequence[Any], detail: Any = None) -> Any:
+    """`fn(*values)`, in which they are kept or handed on; inside a call that `compile` records, in each replay too.
 
     Args:
         name: what it is, for messages.
-        fn: gets the Tensors without history in a replay; what it returns is not part of the call.
-        tensors: of one backend; with none, the effect belongs to the default backend's recording.
+        fn: gets Tensors without history in a replay; what it returns is not part of the call.
+        values: Tensors of one backend, and numbers of the call; with none, the effect belongs to the default
+            backend's recording.
         detail: what else `fn` depends on, which must be the same in each call.
     """
+    tensors = [v for v in values if isinstance(v, Tensor)]
     ns = tensors[0]._ns if tensors else namespace_of(resolve_backend())
-    recorder = ns.recorder
-    if recorder is None or not recorder.listens() or any(t._level is not None for t in tensors):
-        return fn(*tensors)
+    recorder = ns.listener()
+    if recorder is None or any(t._level is not None for t in tensors):
+        return fn(*[v._value if type(v) is HostNumber else v for v in values])
 
     def again(*arrays: Any) -> Any:
         return fn(*[Tensor(array, None, ns) for array in arrays])
 
-    return recorder.sink(name, again, *[t._array() for t in tensors], detail=detail)
+    return recorder.sink(name, again, *[recorder.array_of(v) for v in values], detail=detail)
 
 
 def effect_of_call(fn: Callable[..., None]) -> Callable[..., None]:

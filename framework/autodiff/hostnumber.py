@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,8 +21,6 @@ class HostNumber:
 
     __slots__ = ("_guards", "_read", "_value")
 
-    __array_ufunc__ = None  # NumPy arrays beside it ask us first
-
     def __init__(self, value: Any, read: Read, guards: list[tuple[Read, Any]]) -> None:
         self._value = value
         self._read = read
@@ -31,10 +30,33 @@ class HostNumber:
     def __class__(self) -> type:
         return type(self._value)
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        plain = [x.settled() if type(x) is HostNumber else x for x in inputs]
+        return getattr(ufunc, method)(*plain, **kwargs)
+
     def settled(self) -> Any:
         """The plain number; the recording holds for it alone."""
-        self._guards.append((self._read, self._value))
+        mine = self._read
+        self._guards.append((lambda n: repr(mine(n)), repr(self._value)))  # -0.0 is not 0.0, and NaN is NaN
         return self._value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self._value), (self._value,)
+
+    def __copy__(self) -> Any:
+        return self._value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self._value
+
+    def __trunc__(self) -> int:
+        return math.trunc(self.settled())
+
+    def __floor__(self) -> int:
+        return math.floor(self.settled())
+
+    def __ceil__(self) -> int:
+        return math.ceil(self.settled())
 
     def _derived(self, fn: Callable[..., Any], *others: Any, swapped: bool = False) -> Any:
         """`fn(self, *others)`, which stays a number of the call where all are numbers."""
@@ -46,14 +68,29 @@ class HostNumber:
         values = [other._value if type(other) is HostNumber else other for other in others]
         reads = [_read_of(other) for other in others]
         mine = self._read
+        try:
+            result = fn(*values, self._value) if swapped else fn(self._value, *values)
+        except ArithmeticError:  # whoever catches it has decided something
+            for other in (self, *others):
+                if type(other) is HostNumber:
+                    other.settled()
+            raise
+        if isinstance(result, tuple):  # divmod
+            return self._parts(fn, others, swapped)
         if swapped:
-            return HostNumber(fn(*values, self._value), lambda n: fn(*[r(n) for r in reads], mine(n)), self._guards)
-        return HostNumber(fn(self._value, *values), lambda n: fn(mine(n), *[r(n) for r in reads]), self._guards)
+            return HostNumber(result, lambda n: fn(*[r(n) for r in reads], mine(n)), self._guards)
+        return HostNumber(result, lambda n: fn(mine(n), *[r(n) for r in reads]), self._guards)
+
+    def _parts(self, fn: Callable[..., Any], others: tuple[Any, ...], swapped: bool) -> tuple[Any, ...]:
+        plain = [other.settled() if type(other) is HostNumber else other for other in others]
+        return fn(*plain, self.settled()) if swapped else fn(self.settled(), *plain)  # type: ignore[no-any-return]
 
     def _decided(self, fn: Callable[[Any, Any], bool], other: Any) -> Any:
         """The outcome of a comparison, which a later call must share."""
         if type(other) is not HostNumber and hasattr(other, "_ns"):
             return NotImplemented
+        if type(other) not in (int, float, bool, HostNumber):
+            return fn(self.settled(), other)
         mine, read = self._read, _read_of(other)
         value = other._value if type(other) is HostNumber else other
         outcome = fn(self._value, value)
@@ -101,8 +138,8 @@ def _read_of(x: Any) -> Read:
 
 def _add_operators() -> None:
     def arithmetic(name: str, fn: Callable[..., Any]) -> None:
-        def forward(self: HostNumber, other: Any) -> Any:
-            return self._derived(fn, other)
+        def forward(self: HostNumber, *others: Any) -> Any:  # pow may have two
+            return self._derived(fn, *others)
 
         def reflected(self: HostNumber, other: Any) -> Any:
             return self._derived(fn, other, swapped=True)
@@ -124,11 +161,13 @@ def _add_operators() -> None:
 
         setattr(HostNumber, f"__{name}__", apply)
 
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "lshift", "rshift", "xor"):
         arithmetic(name, getattr(operator, name))
+    for name, fn in (("and", operator.and_), ("or", operator.or_), ("pow", pow), ("divmod", divmod)):
+        arithmetic(name, fn)
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         comparison(name)
-    for name, fn in (("neg", operator.neg), ("pos", operator.pos), ("abs", abs), ("round", round)):
+    for name, fn in (("neg", operator.neg), ("pos", operator.pos), ("abs", abs), ("round", round), ("invert", operator.invert)):
         alone(name, fn)
 
 

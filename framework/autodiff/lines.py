@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType
+from typing import Any
 
 Line = tuple[CodeType, int]
 """A piece of code and the place of an instruction in it, from which the number is found when it is asked for."""
@@ -33,6 +34,26 @@ def text(line: Line) -> str:
     code, place = line
     number = next((n for start, end, n in code.co_lines() if start <= place < end), None)
     return f"{code.co_filename}:{number}"
+
+
+def at(node: Any) -> str:
+    """Where the operation of a node was, if its line was recorded."""
+    line = getattr(node, "line", None)
+    return "" if line is None else f" ({text(line)})"
+
+
+def overwritten(node: Any, parent: Any) -> str:
+    """The message for a node that kept an array of `parent` which was overwritten since."""
+    leaf = parent
+    while leaf.prim is not None:  # a view of it
+        leaf = leaf.parents[0]
+    where = "" if leaf.writer is None else f" at {text(leaf.writer)}"
+    hint = "" if hasattr(node, "line") else ". Under `with fw.record_lines():` this names the operation's line, too"
+    return (
+        f"{node.name!r}{at(node)} needs an array of shape {parent.shape} for its gradient that was overwritten in "
+        f"place{where} after it was used (by an optimizer step, say). Call backward before the write, or compute "
+        f"the forward pass again after it{hint}"
+    )
 
 
 @contextmanager

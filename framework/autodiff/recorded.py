@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from framework.autodiff import lines, tree
 from framework.autodiff.hostnumber import HostNumber
-from framework.autodiff.recorder import READ, Effect, Recorder
+from framework.autodiff.recorder import READ, Effect, Recorder, Write
 from framework.autodiff.tape import Node
 from framework.autodiff.tensor import Tensor
 from framework.backend.program import Operation
@@ -18,10 +18,13 @@ from framework.backend.program import Operation
 Array = Any
 
 
+_OUTSIDE = ("outside", "state", "argument")
+
+
 class Returned(NamedTuple):
     """One leaf of what a call returned.
 
-    `kind` is "argument", "object" (the same each time), "number" (of the call), "array" or "tensor" (values of
+    `kind` is "same" (as an earlier leaf), "argument", "object" (the same each time), "number" (of the call), "array" or "tensor" (values of
     the program; `node` stands for the history of a Tensor that a backward went through already).
     """
 
@@ -36,8 +39,8 @@ def finish(recorder: Recorder, arguments: Sequence[Any], out: Any) -> tuple[list
     Where something forbids a replay, `recorder.broken` says what.
     """
     leaves, structure = tree.flatten(out)
-    _find_owners(recorder)
-    returned = [_returned(recorder, arguments, leaf) for leaf in leaves]
+    _find_owners(recorder, {id(t) for t in (*leaves, *arguments)})
+    returned = [_returned(recorder, arguments, leaf, leaves[:i]) for i, leaf in enumerate(leaves)]
     _settle_writes(recorder, leaves)
     allowed = {r.what for r in returned if r.kind in ("array", "tensor")}
     for item in recorder.stream:
@@ -59,28 +62,34 @@ def finish(recorder: Recorder, arguments: Sequence[Any], out: Any) -> tuple[list
     return returned, structure
 
 
-def _find_owners(recorder: Recorder) -> None:
+def _find_owners(recorder: Recorder, known: set[int]) -> None:
     """Tell state, which some Tensor holds, from constants, among the arrays from outside."""
-    outside = {id(what): number for number, (kind, what) in recorder.origin.items() if kind == "outside"}
-    if not outside:
+    numbers = {id(recorder.array(n)): n for n, (kind, _) in recorder.origin.items() if kind in _OUTSIDE}
+    if not numbers:
         return
-    arrays = [recorder.origin[number][1] for number in outside.values()]
-    for holder in gc.get_referrers(*arrays):
-        if isinstance(holder, Tensor):
-            number = outside.get(id(holder._data))
-            if number is not None:
-                recorder.origin[number] = ("state", holder)
+    for holder in gc.get_objects():
+        number = numbers.get(id(holder._data)) if isinstance(holder, Tensor) and hasattr(holder, "_data") else None
+        if number is None:
+            continue
+        kind, what = recorder.origin[number]
+        if kind == "outside":
+            recorder.origin[number] = ("state", holder)
+        elif holder is not what and id(holder) not in known and recorder.broken is None:
+            recorder.broken = "two Tensors that outlive the call share one array; give one of them a .clone()"
     for number, line in recorder.reads:
         if recorder.origin[number][0] == "state" and recorder.broken is None:
             recorder.broken = f"{READ} ({lines.text(line)})"
 
 
-def _returned(recorder: Recorder, arguments: Sequence[Any], leaf: Any) -> Returned:
+def _returned(recorder: Recorder, arguments: Sequence[Any], leaf: Any, leaves: Sequence[Any]) -> Returned:
     if type(leaf) is HostNumber:
         return Returned("number", leaf._read)
     for i, argument in enumerate(arguments):
         if leaf is argument:
             return Returned("argument", i)
+    for i, before in enumerate(leaves):
+        if before is leaf and isinstance(leaf, Tensor):
+            return Returned("same", i)
     if not isinstance(leaf, Tensor):
         return Returned("array", recorder.number(leaf)) if recorder.ns.backend.owns(leaf) else Returned("object", leaf)
     if leaf._level is not None:
@@ -89,6 +98,8 @@ def _returned(recorder: Recorder, arguments: Sequence[Any], leaf: Any) -> Return
     kind, what = recorder.origin.get(recorder.number(leaf._array()), ("operation", None))
     if (kind == "state" and what is leaf) or (leaf._node is not None and leaf._node.prim is None):
         return Returned("object", leaf)
+    if kind == "state":
+        recorder.give_up("a parameter or buffer is returned as another Tensor of the same array; use .clone()")
     if leaf._node is not None and not _is_spent(leaf._node) and recorder.broken is None:
         recorder.broken = (
             "the result requires a gradient: call backward inside the compiled function, or use no_grad, or detach"
@@ -117,23 +128,16 @@ def _settle_writes(recorder: Recorder, leaves: list[Any]) -> None:
     results = {id(leaf) for leaf in leaves}
     while recorder.written:
         key, (t, before) = recorder.written.popitem()
+        if (leaf := recorder.leaf_of(t)) is not None:
+            recorder.wrote_gradient(leaf, t)
+            continue
         is_state = recorder.origin.get(before, ("",)) == ("state", t)
         if key in results or sys.getrefcount(t) <= 2 + is_state:  # this name, the argument of the count, the origin
             if is_state:  # one of the call's own
                 recorder.origin[before] = ("outside", recorder.array(before))
             continue
-        recorder.stream.append(Effect("sink", "write", _Write(t), (recorder.number(t._array()),), (), None, None))
+        recorder.stream.append(Effect("sink", "write", Write(t), (recorder.number(t._array()),), (), None, None))
         recorder.lines.append(None)
-
-
-class _Write:
-    """Gives a Tensor another array."""
-
-    def __init__(self, t: Tensor) -> None:
-        self.tensor = t
-
-    def __call__(self, array: Array) -> None:
-        self.tensor._write(array)
 
 
 def _made_at(recorder: Recorder, number: int) -> str:

@@ -9,10 +9,12 @@ effect, which happens again in every replay.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from threading import get_ident
 from typing import Any, NamedTuple
 
 from framework.autodiff import lines
+from framework.autodiff.calls import repeating
 from framework.autodiff.hostnumber import HostNumber, Read
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.recordedrules import Constants, RecordedRules, raw
@@ -56,6 +58,8 @@ class Recorder:
         origin: where each value that no operation made comes from, by number.
         guards: what must hold of the call's numbers, each with its outcome.
         checks: what must hold of input values, each a number, a predicate and its outcome.
+        modules: those that were called.
+        fresh: leaves that had no gradient when theirs was read, which must be so again.
         reads: arrays from outside whose values Python has seen.
         written: Tensors that were given another array, and the number of the first one they had.
     """
@@ -75,7 +79,14 @@ class Recorder:
         self.functions: dict[str, Callable[..., Any]] = {}
         self._numbers: dict[int, int] = {}  # of arrays, by identity
         self._held: dict[int, Array] = {}  # keeps identities unique
+        self.modules: list[Any] = []
+        self.fresh: list[Any] = []
+        self.stale: set[int] = set()
+        self._dropped: set[Any] = set()
+        self._gradients: dict[int, Any] = {}
+        self._arguments: dict[int, Any] = {}
         self._constant_roots: dict[int, frozenset[int]] = {}
+        self._kept: list[Any] = []  # keeps identities of gradients unique
         self._quiet = 0
 
     # -- what is told ------------------------------------------------------------------------------
@@ -202,11 +213,56 @@ class Recorder:
         if found is None:
             found = self._number(array)
             self.origin[found] = ("outside", array)
+        elif found in self.stale:
+            self.give_up("values of a parameter from before an optimizer's step are used after it")
         return found
 
     def array(self, number: int) -> Array:
         """The array of a number."""
         return self._held[number]
+
+    def add_argument(self, array: Array, i: int, argument: Tensor) -> None:
+        """The array of the call's argument number `i`."""
+        self.add_input(array, ("argument", i))
+        self._arguments[id(argument)] = argument._node
+
+    def add_state(self, t: Tensor) -> None:
+        """A Tensor that outlives the call: its array is read anew each time."""
+        if t._ns is not self.ns or t._level is not None or not t.is_leaf:
+            return
+        t._data = t._array()  # NumPy's scalars have no identity
+        found = self._numbers.get(id(t._data))
+        if found is None:
+            self.add_input(t._data, ("state", t))
+            return
+        kind, what = self.origin.get(found, ("operation", None))
+        if kind == "outside":
+            self.origin[found] = ("state", t)
+        elif kind == "argument" and id(t) not in self._arguments:
+            self.give_up("an argument shares its array with a parameter or a buffer")
+        elif kind == "state" and what is not t:
+            self.give_up("two parameters or buffers share one array")
+
+    def array_of(self, value: Any) -> Array:
+        """The array of a Tensor, or of a number of the call."""
+        if type(value) is HostNumber:
+            return self.array(self._scalar(value, self.ns.backend.native("float64")))
+        return value._array()
+
+    def leaf_of(self, t: Tensor) -> Any:
+        """The leaf that has this Tensor as its gradient, if the call has seen it."""
+        return self._gradients.get(id(t))
+
+    def states(self) -> list[Tensor]:
+        """The Tensors that are read anew."""
+        return [what for kind, what in self.origin.values() if kind == "state"]
+
+    def called(self, module: Any) -> None:
+        """A module is called in the call: what it looks like matters."""
+        if self.listens():
+            self.modules.append(module)
+            for t in (*module.parameters(), *module.buffers()):
+                self.add_state(t)
 
     def add_input(self, array: Array, origin: tuple[str, Any]) -> int:
         """A value that each call receives anew, or state that is read anew; one array has one number."""
@@ -222,8 +278,8 @@ class Recorder:
 
     def release(self) -> None:
         """Let go of all arrays."""
-        self._held.clear()
-        self._numbers.clear()
+        for kept in (self._held, self._numbers, self._gradients, self._arguments, self._kept, self._dropped):
+            kept.clear()  # type: ignore[attr-defined]
 
     # -- what cannot be recorded -------------------------------------------------------------------------
 
@@ -245,31 +301,45 @@ class Recorder:
 
     def check(self, predicate: Callable[[Array], bool], array: Array) -> bool:
         """`predicate(array)`, of an input or a constant: a replay asks it again, and is one only if the answer is."""
-        self._quiet += 1
-        try:
-            outcome = bool(predicate(array))
-        finally:
-            self._quiet -= 1
-        if self.listens():
-            number = self.number(array)
-            if number in self.origin:
-                self.checks.append((number, predicate, outcome))
-            else:
-                self.give_up("a condition on a computed value")
+        if not self.listens():
+            return bool(predicate(array))
+        outcome = bool(self._apart(lambda: predicate(array)))
+        self.checks.append((self.number(array), predicate, outcome))
         return outcome
 
     def changed(self, owner: Any, name: str) -> None:
         """An attribute was set that a replay would not set."""
+        if isinstance(owner, Tensor) and self.origin.get(self._numbers.get(id(owner._data), -1), ("",))[0] not in (
+            "state",
+            "argument",
+        ):
+            return  # one of the call's own
         if self.listens():
             self.give_up(f"{name!r} of {type(owner).__name__} is set, which a replay would not do")
 
-    def looked_at(self, gradient: Array) -> None:
+    def looked_at(self, leaf: Any, gradient: Tensor) -> None:
         """A gradient is taken from a leaf: one that an earlier call left there would not be the next time's."""
-        if self.listens() and id(gradient) not in self._numbers:
-            self.give_up("a gradient from before the call is read")
+        if not self.listens():
+            return
+        if id(gradient._data) not in self._numbers:
+            self.give_up("a gradient is read that is from before the call, or was changed by clipping")
+        elif leaf not in self._dropped:
+            self.fresh.append(leaf)
+        self._gradients[id(gradient)] = leaf
+        self._kept.append(gradient)
 
-    def reset(self, name: str, fn: Callable[[], Any]) -> Any:
-        """Something done to the world that nothing before it in the call depends on, such as dropping gradients."""
+    def wrote_gradient(self, leaf: Any, gradient: Tensor) -> None:
+        """The Tensor that a leaf has as its gradient was written in place."""
+        if self.listens():
+            self.written.pop(id(gradient), None)
+            self.sink("set gradient", partial(setattr, leaf, "grad"), gradient._array())
+            leaf.grad = gradient
+
+    def reset(self, name: str, fn: Callable[[], Any], leaves: Iterable[Any] = ()) -> Any:
+        """Dropping the gradients of leaves, which nothing before it in the call depends on."""
+        if not self.listens():
+            return fn()
+        self._dropped.update(leaves)
         out = self._apart(fn)
         if self.listens():
             before = next((e for e in reversed(self.stream) if isinstance(e, Effect) and e.kind != "source"), None)
@@ -281,6 +351,10 @@ class Recorder:
 
     def source(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """A Tensor out of nothing: each replay makes another."""
+        if not self.listens():
+            return make()
+        if repeating.get():
+            self.give_up("noise is drawn inside a checkpoint")
         made = self._apart(make)
         if self.listens():
             number = self.add_input(made._array(), ("source", None))
@@ -290,22 +364,41 @@ class Recorder:
 
     def sink(self, name: str, fn: Callable[..., Any], *arrays: Array, detail: Any = None) -> Any:
         """Something done with arrays that no later operation depends on; `detail` is what else it depends on."""
-        numbers = tuple([self.number(a) for a in arrays]) if self.listens() else ()
+        if not self.listens():
+            return fn(*arrays)
+        numbers = tuple([self.number(a) for a in arrays])
         out = self._apart(lambda: fn(*arrays))
         if self.listens():
             self._effect(Effect("sink", name, fn, numbers, (), lines.user_line(), detail))
         return out
 
-    def barrier(self, name: str, fn: Callable[[], Any]) -> Any:
-        """Something that reads and writes the state of the world, such as an optimizer's step."""
-        out = self._apart(fn)
+    def barrier(self, name: str, fn: Callable[[], Any], detail: Any = None, state: Iterable[Tensor] = ()) -> Any:
+        """Something that reads and writes the state of the world, such as an optimizer's step.
+
+        Args:
+            name: what it is.
+            fn: does it, again in each replay.
+            detail: what else it depends on, which must be the same in each call.
+            state: Tensors that it may write.
+        """
         if not self.listens():
-            return out
+            return fn()
+        written = list(state)
+        for t in written:
+            self.add_state(t)
+        self._write_now()
+        before = [(t, t._data) for t in written]
+        out = self._apart(fn)
+        for t, array in before:
+            number = self._numbers.pop(id(array), None)  # what is read from now on is another value
+            if number is not None and t._data is not array:
+                self._numbers[id(array)] = number
+                self.stale.add(number)
         if isinstance(out, Tensor):
             out._data = out._array()
         arrays = [out._data] if isinstance(out, Tensor) else []
         numbers = tuple([self.add_input(a, ("effect", None)) for a in arrays])
-        self._effect(Effect("barrier", name, fn, (), numbers, lines.user_line(), None))
+        self._effect(Effect("barrier", name, fn, (), numbers, lines.user_line(), detail))
         return out
 
     def _effect(self, effect: Effect) -> None:
@@ -319,9 +412,21 @@ class Recorder:
         finally:
             self._quiet -= 1
 
+    def _write_now(self) -> None:
+        """Make effects of the writes into state and gradients so far: what follows sees them."""
+        for key, (t, before) in list(self.written.items()):
+            if key in self._gradients:
+                del self.written[key]
+                self.wrote_gradient(self._gradients[key], t)
+            elif self.origin.get(before, ("",)) == ("state", t) and t.is_leaf:
+                del self.written[key]
+                self._effect(Effect("sink", "write", Write(t), (self.number(t._array()),), (), None, None))
+
     def writes(self, t: Tensor) -> None:
         """A Tensor is about to be given another array; if it outlives the call, each replay gives it its own."""
-        if self.listens():
+        if self.listens() and id(t) in self._arguments:
+            self.give_up("an argument is written in place")
+        elif self.listens():
             t._data = t._array()  # NumPy's scalars have no identity
             before = self.number(t._data)
             if self.origin.get(before, ("",))[0] == "outside":
@@ -339,6 +444,8 @@ class Recorder:
 
     def accumulate(self, node: Node, g: Any) -> None:
         """The effect of a backward on a leaf."""
+        if node in self._arguments.values():
+            self.give_up("a gradient accumulates in an argument; use fw.grad, or return it")
         if isinstance(g, Tensor):
             self.give_up(
                 "backward(create_graph=True) leaves its graph in .grad; use fw.grad inside a compiled function"
@@ -346,6 +453,17 @@ class Recorder:
             accumulate(node, g)
             return
         self.sink("accumulate", Accumulate(node), g)
+
+
+class Write:
+    """Gives a Tensor another array."""
+
+    def __init__(self, t: Tensor) -> None:
+        self.tensor = t
+
+    def __call__(self, array: Array) -> None:
+        """Write."""
+        self.tensor._write(array)
 
 
 class Accumulate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from framework.autodiff import tape, tree
@@ -59,7 +59,8 @@ class _Segment:
         self.slots = [leaves[n] if n in leaves and first[leaves[n]] == n else None for n in outputs]
         self.has_slots = any(leaf is not None for leaf in self.slots)
 
-    def __call__(self, env: list[Any]) -> None:
+    def run_program(self, env: list[Any]) -> bool:
+        """Draw and compute; whether anything is to be done with it."""
         for make, numbers in self.sources:
             made = make()
             for number in numbers:
@@ -73,15 +74,18 @@ class _Segment:
                 env[number] = array
                 if leaf is not None and leaf.slot is None:
                     leaf.slot = array
+        return bool(self.sinks) or self.barrier is not None
+
+    def act(self, env: list[Any]) -> None:
+        """Do with the values what the call did."""
         for fn, numbers in self.sinks:
             fn(*[env[n] for n in numbers])
-        into = array = None
         for n in self.passed:
             env[n] = None  # who asks whether a gradient is held by others is not to find this call
         if self.barrier is not None:
             out = self.barrier.fn()
             for number in self.barrier.outputs:
-                env[number] = out._data
+                env[number] = out._array()
 
 
 class Replay:
@@ -89,6 +93,8 @@ class Replay:
 
     Attributes:
         segments: what is run, in order; each has its `program`.
+        reason: why it cannot be run, if so.
+        has_acted: whether the last run got as far as an effect before it ended.
     """
 
     def __init__(self, recorder: Recorder, returned: list[Returned], structure: Any) -> None:
@@ -96,15 +102,15 @@ class Replay:
         self.returned = returned
         self.structure = structure
         self.guards = recorder.guards
-        self.checks = [(recorder.origin[n], n, predicate, outcome) for n, predicate, outcome in recorder.checks]
+        self.fresh = recorder.fresh
         self.size = len(recorder.values)
+        self.has_acted = False
         self.arguments = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "argument"]
         self.constants = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "outside"]
         self.states = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "state"]
-        self.scalars = [
-            (n, read, recorder.ns.xp.empty((), dtype=dtype), dtype)
-            for n, (kind, what) in recorder.origin.items() if kind == "scalar" for read, dtype in [what]
-        ]  # fmt: skip
+        self.scalars = [(n, *what) for n, (kind, what) in recorder.origin.items() if kind == "scalar"]
+        self.checks = recorder.checks
+        self.prelude, self.reason = _prelude(recorder)
         self.segments = self._segments(recorder)
 
     def _segments(self, recorder: Recorder) -> list[_Segment]:
@@ -118,9 +124,7 @@ class Replay:
         for segment in reversed(segments):
             here = wanted | {n for _, numbers in segment.sinks for n in numbers}
             segment.prepare(recorder, here)
-            segment.passed = [
-                n for n, leaf in zip(segment.outputs, segment.slots) if leaf is not None and n not in wanted
-            ]
+            segment.passed = [numbers[0] for fn, numbers in segment.sinks if isinstance(fn, Accumulate) and numbers[0] not in wanted]
             wanted |= segment.reads()
         return segments
 
@@ -129,14 +133,16 @@ class Replay:
         for read, value in self.guards:
             if read(numbers) != value:
                 return False
-        for (kind, what), _, predicate, outcome in self.checks:
-            array = arrays[what] if kind == "argument" else what._data if kind == "state" else what
-            if bool(predicate(array)) != outcome:
+        for leaf in self.fresh:
+            if leaf.grad is not None:
                 return False
-        return True
+        if not self.checks:
+            return True
+        known = self.prelude(self._given(arrays, numbers))
+        return all(bool(predicate(known[n])) == outcome for n, predicate, outcome in self.checks)
 
-    def __call__(self, arguments: Sequence[Any], arrays: Sequence[Array], numbers: Sequence[Any]) -> Any:
-        """What the call returns, after doing what it does."""
+    def _given(self, arrays: Sequence[Array], numbers: Sequence[Any]) -> list[Any]:
+        """The values that are there before the call, by number."""
         env: list[Any] = [None] * self.size
         for n, i in self.arguments:
             env[n] = arrays[i]
@@ -144,15 +150,21 @@ class Replay:
             env[n] = array
         for n, t in self.states:
             env[n] = t._data
-        for n, read, buffer, dtype in self.scalars:
-            if self.ns.backend.writable:
-                buffer[...] = read(numbers)
-                env[n] = buffer
-            else:
-                env[n] = self.ns.xp.asarray(read(numbers), dtype=dtype)
+        for n, read, dtype in self.scalars:
+            env[n] = self.ns.xp.asarray(read(numbers), dtype=dtype)
+        return env
+
+    def __call__(self, arguments: Sequence[Any], arrays: Sequence[Array], numbers: Sequence[Any]) -> Any:
+        """What the call returns, after doing what it does."""
+        env = self._given(arrays, numbers)
+        self.has_acted = False
         for segment in self.segments:
-            segment(env)
-        leaves = [self._leaf(r, arguments, env, numbers) for r in self.returned]
+            if segment.run_program(env):
+                self.has_acted = True
+            segment.act(env)
+        leaves: list[Any] = []
+        for r in self.returned:
+            leaves.append(leaves[r.what] if r.kind == "same" else self._leaf(r, arguments, env, numbers))
         return tree.unflatten(self.structure, leaves)
 
     def _leaf(self, r: Returned, arguments: Sequence[Any], env: list[Any], numbers: Sequence[Any]) -> Any:
@@ -165,3 +177,38 @@ class Replay:
         if r.kind == "argument":
             return arguments[r.what]
         return env[r.what] if r.kind == "array" else r.what(numbers)
+
+
+_LONGEST = 12
+"""The most operations that are run before a call to see whether a recording holds."""
+
+
+def _prelude(recorder: Recorder) -> tuple[Callable[[list[Any]], Any], str]:
+    """What computes the values that a recording's checks are of, and why there is no such thing."""
+    wanted = {n for n, _, _ in recorder.checks}
+    computed = tuple(sorted(wanted - recorder.origin.keys()))
+    given = [n for n in recorder.origin if recorder.origin[n][0] not in ("source", "effect")]
+    if any(recorder.origin.get(n, ("",))[0] in ("source", "effect") for n in wanted):
+        return _as_it_is, "a value that is drawn in the call decides how to compute"
+    if not computed:
+        return _as_it_is, ""
+    operations = tuple([item for item in recorder.stream if isinstance(item, Operation)])
+    functions = recorder.functions.__getitem__
+    program = Program(tuple(given), {}, operations, computed, recorder.values, functions).pruned()
+    made = {n for operation in program.operations for n in operation.outputs}
+    read = {n for operation in program.operations for n in numbers_in(operation.inputs)} - made
+    if len(program.operations) > _LONGEST or not read <= set(given):
+        return _as_it_is, "a computed value decides how to compute, and is far from the arguments"
+    inputs = sorted(read)
+    small = Program(tuple(inputs), {}, program.operations, computed, program.values, functions)
+
+    def run(env: list[Any]) -> list[Any]:
+        for n, array in zip(computed, small.run(*[env[n] for n in inputs])):
+            env[n] = array
+        return env
+
+    return run, ""
+
+
+def _as_it_is(env: list[Any]) -> list[Any]:
+    return env

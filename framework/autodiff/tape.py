@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from contextvars import ContextVar
 from functools import partial
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from itertools import count
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
@@ -173,7 +173,7 @@ def backward(
     """
     roots = list(roots)
     if wrap is None and roots and (recorder := roots[0][0].ns.recorder) is not None and recorder.listens():
-        return recorder.backward(roots, retain=retain, only=only, since=since)  # type: ignore[no-any-return]
+        return recorder.backward(roots, retain=retain, only=only, since=since)
     if wrap is None and only is None and not since:
         return _to_leaves(roots, retain)
     grads: dict[Node, Array] = {}
@@ -238,13 +238,13 @@ def _to_leaves(roots: list[tuple[Node, Array]], retain: bool) -> dict[Node, Arra
     for node, seed in roots:
         _add(found if node.prim is None else grads, heap, node, seed, node.ns)
     ahead: Any = None
+    g_ahead: Any = None
     while heap or ahead is not None:
-        if ahead is None:
+        if heap:
+            if ahead is not None:
+                grads[ahead] = g_ahead
+                heappush(heap, (-ahead.seq, ahead))
             node = heappop(heap)[1]
-            g = grads.pop(node)
-        elif heap and heap[0][0] < -ahead.seq:
-            grads[ahead] = g_ahead
-            node = heapreplace(heap, (-ahead.seq, ahead))[1]
             g = grads.pop(node)
         else:
             node, g = ahead, g_ahead
@@ -329,31 +329,12 @@ def _check_saved(node: Node) -> None:
     saved = node.saved
     if saved is None:
         raise GradientError(
-            f"backward reached {node.name!r}{_at(node)} a second time, but the first one freed what it kept. "
+            f"backward reached {node.name!r}{lines.at(node)} a second time, but the first one freed what it kept. "
             "Call backward(retain_graph=True) the first time, or compute the forward pass again"
         )
     for i, parent in enumerate(node.parents, 2):
         if parent is not None and parent.written > node.seq and saved[i] is not None:
-            raise GradientError(_overwritten(node, parent))
-
-
-def _at(node: Node) -> str:
-    """Where the operation was, if lines are recorded."""
-    line = getattr(node, "line", None)
-    return "" if line is None else f" ({lines.text(line)})"
-
-
-def _overwritten(node: Node, parent: Node) -> str:
-    leaf = parent
-    while leaf.prim is not None:  # a view of it
-        leaf = leaf.parents[0]  # type: ignore[assignment]
-    where = "" if leaf.writer is None else f" at {lines.text(leaf.writer)}"
-    hint = "" if hasattr(node, "line") else ". Under `with fw.record_lines():` this names the operation's line, too"
-    return (
-        f"{node.name!r}{_at(node)} needs an array of shape {parent.shape} for its gradient that was overwritten in "
-        f"place{where} after it was used (by an optimizer step, say). Call backward before the write, or compute "
-        f"the forward pass again after it{hint}"
-    )
+            raise GradientError(lines.overwritten(node, parent))
 
 
 _NUMBERS = (bool, int, float, complex)  # these exactly: a NumPy float64, which is an array here, is a float, too

@@ -87,10 +87,13 @@ class Tensor(Conversions, Operators):
     @data.setter
     def data(self, value: Any) -> None:
         self._told()
+        before = self.shape, self.dtype, self._ns
         if isinstance(value, Tensor):
             self._data, self._ns = value._data, value._ns
         else:
             self._data = self._ns.backend.asarray(value)
+        if before != (self.shape, self.dtype, self._ns):
+            versions.changed(self, "data")
         if self._node is not None and self._node.prim is None:
             self._node.shape, self._node.dtype, self._node.ns = self._data.shape, self._data.dtype, self._ns
             self._node.slot = None
@@ -159,12 +162,11 @@ class Tensor(Conversions, Operators):
         """The gradient that `backward` accumulates here, always the same Tensor until it is None again."""
         node = self._node
         g = None if node is None else node.grad
+        if g is not None and not isinstance(g, Tensor):  # an array until somebody looks
+            node.grad = g = Tensor(g, None, node.ns)  # type: ignore[union-attr]
         if g is not None and node.ns.recorder is not None:  # type: ignore[union-attr]
-            node.ns.recorder.looked_at(g._data if isinstance(g, Tensor) else g)  # type: ignore[union-attr]
-        if g is None or isinstance(g, Tensor):
-            return g
-        node.grad = kept = Tensor(g, None, node.ns)  # type: ignore[union-attr]  # an array until somebody looks
-        return kept
+            node.ns.recorder.looked_at(node, g)  # type: ignore[union-attr]
+        return g
 
     @grad.setter
     def grad(self, value: Any) -> None:
@@ -172,13 +174,15 @@ class Tensor(Conversions, Operators):
         if value is None:
             if node is not None:
                 if node.ns.recorder is not None:
-                    node.ns.recorder.reset("drop gradient", partial(setattr, node, "grad", None))
+                    node.ns.recorder.reset("drop gradient", partial(setattr, node, "grad", None), (node,))
                 node.grad = None
             return
         if node is None or node.prim is not None:
             raise GradientError("only a leaf, a Tensor with requires_grad=True that is no result, has a gradient")
-        if value is node.grad:
-            return  # `x.grad *= 2` has written into it
+        if value is node.grad:  # `x.grad *= 2` has written into it
+            if node.ns.recorder is not None:
+                node.ns.recorder.wrote_gradient(node, value)
+            return
         value = value if isinstance(value, Tensor) else ops.tensor(value, dtype=self.dtype, device=self.device)
         if value._level is not None:
             raise GradientError("a value inside a transform cannot be the gradient of a Tensor outside; return it")
@@ -310,6 +314,13 @@ class Tensor(Conversions, Operators):
             value = ops.tensor(value, backend=self.backend)
         if value.shape != self.shape:
             raise ShapeError(f"cannot set a Tensor of shape {self.shape} to values of shape {value.shape}")
+        if self._ns.listener() is not None:
+            token = grad_enabled.set(False)
+            try:
+                self.copy_(value.detach())  # which is told of
+            finally:
+                grad_enabled.reset(token)
+            return
         array = value.to(device=self.device, dtype=self.dtype)._data
         self._write(array, shared=array is value._data)
 

@@ -14,6 +14,9 @@ count = 0
 watch: Callable[[Any, str], None] | None = None
 """Told of every change while a call is recorded."""
 
+called: Callable[[Any], None] | None = None
+"""Told of every module that is called while a call is recorded."""
+
 _SIMPLE = (int, float, bool, str, type(None))
 
 

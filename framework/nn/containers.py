@@ -8,6 +8,8 @@ from typing import Any
 from framework.errors import ConfigError
 from framework.nn.module import Module
 
+_call = Module.__call__
+
 
 class _Indexed(Module):
     """Modules under the names "0", "1", …."""
@@ -98,7 +100,10 @@ class Sequential(_Indexed):
     def forward(self, input: Any) -> Any:
         """The result of the last module."""
         for module in self._items():
-            input = module(input)
+            if module._forward_hooks or module.__class__.__call__ is not _call:
+                input = module(input)
+            else:  # what `module(input)` does, for half of its cost
+                input = module.forward(input)
         return input
 
     def _sliced(self, index: slice) -> Sequential:

@@ -7,6 +7,7 @@ from the host's counter-based stream, so that a seed gives the same start on eve
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from framework import random
 from framework.autodiff import Tensor, ops
@@ -174,7 +175,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: rando
     """
     if tensor.ndim != 2:
         raise ShapeError(f"sparse_ is for matrices, got shape {tensor.shape}")
-    kind = {"dtype": tensor.dtype, "backend": tensor.backend, "generator": generator}
+    kind: dict[str, Any] = {"dtype": tensor.dtype, "backend": tensor.backend, "generator": generator}
     values = random.normal(tensor.shape, std=std, **kind)
     order = ops.argsort(ops.argsort(random.uniform(tensor.shape, **kind), axis=0), axis=0)
     tensor.assign(ops.where(order < math.ceil(sparsity * tensor.shape[0]), 0.0, values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from framework.autodiff import Tensor, as_tensor
+from framework.autodiff import Tensor, tensor
 from framework.nn import functional as F
 from framework.nn.functional.reduction import REDUCTIONS, check_reduction
 from framework.nn.module import Module
@@ -28,7 +28,7 @@ class _WeightedLoss(_Loss):
 
     def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.register_buffer("weight", None if weight is None else as_tensor(weight).detach())
+        self.register_buffer("weight", None if weight is None else tensor(weight))
 
 
 class CrossEntropyLoss(_WeightedLoss):
@@ -101,7 +101,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
     def __init__(self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None) -> None:
         super().__init__(weight, reduction)
-        self.register_buffer("pos_weight", None if pos_weight is None else as_tensor(pos_weight).detach())
+        self.register_buffer("pos_weight", None if pos_weight is None else tensor(pos_weight))
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """The loss of logits and targets in [0, 1], of one shape."""

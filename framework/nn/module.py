@@ -138,6 +138,8 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward`, and the hooks where there are any."""
+        if versions.called is not None:
+            versions.called(self)
         if self._forward_hooks:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
@@ -314,8 +316,14 @@ class Module:
             yield from child._named_state(f"{prefix}{name}.")
 
     def state_dict(self, *, prefix: str = "") -> dict[str, Tensor]:
-        """Copies of all parameters and persistent buffers by dotted name."""
-        return {name: value.detach().clone() for name, value in self._named_state(prefix)}
+        """Copies of all parameters and persistent buffers by dotted name; one copy of what has several names."""
+        copies: dict[int, Tensor] = {}
+        state = {}
+        for name, value in self._named_state(prefix):
+            if id(value) not in copies:
+                copies[id(value)] = value.detach().clone()
+            state[name] = copies[id(value)]
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
         """Set parameters and persistent buffers to the values of a mapping of names to Tensors or arrays.

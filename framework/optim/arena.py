@@ -36,12 +36,13 @@ class Home:
         arena: the arena that it is a segment of.
         array: the segment, which the parameter's `_data` is.
         owner: a weak reference to the parameter.
+        leaf: the leaf on the tape that the slot was offered to.
         start: its first element in the arena's buffers.
         stop: the one after its last.
         slot_if_any: gives the place of the gradient, if anybody holds it; a weak reference.
     """
 
-    __slots__ = ("__weakref__", "arena", "array", "owner", "slot_if_any", "start", "stop")
+    __slots__ = ("__weakref__", "arena", "array", "leaf", "owner", "slot_if_any", "start", "stop")
 
     slot_if_any: Callable[[], Array]
 
@@ -51,6 +52,7 @@ class Home:
         self.start = start
         self.stop = start + p.size
         self.slot_if_any = _no_slot
+        self.leaf: Any = None
         self.array = arena.segment(arena.values, start, p._data)
         self.array[...] = p._data
         p._data = self.array
@@ -77,9 +79,13 @@ class Home:
     def offer_slot(self, p: Tensor) -> None:
         """Let backward write the gradient of `p`, the owner, into its place."""
         leaf: Any = p._node
-        if leaf is not None and leaf.prim is None:
-            leaf.slot = self.slot()
-            self.arena.version += 1
+        if leaf is None or leaf.prim is not None:
+            return
+        if self.leaf is not None and self.leaf is not leaf:  # of before it was frozen
+            self.leaf.slot = self.leaf.grad = None
+        self.leaf = leaf
+        leaf.slot = self.slot()
+        self.arena.version += 1
 
     def is_left_by(self, p: Tensor) -> bool:
         """Whether `p`, whose array is another one, is no longer here."""

@@ -61,20 +61,19 @@ def clip_grad_norm_(
         return tensor(0.0)
     if (recorder := leaves[0]._ns.listener()) is not None:
         clipped = partial(clip_grad_norm_, given, max_norm, p, error_if_nonfinite)
-        return cast(Tensor, recorder.barrier("clip_grad_norm_", clipped))
-    total = _norm([_gradient(q) for q in leaves], p)
+        return cast(Tensor, recorder.barrier("clip_grad_norm_", clipped, (len(leaves), max_norm, p)))
+    total = _norm(leaves, p)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise NonFiniteError(
             f"clip_grad_norm_: the norm of {len(leaves)} gradients is {total.item()}; nothing was clipped. Look at the "
             "loss and at the learning rate; error_if_nonfinite=False clips all the same"
         )
-    factor = max_norm / (total + _ROUNDING)
     if total._level is None and total.backend.synchronous:  # reading is free, and most often nothing is to be done
-        known = factor.item()
-        if not known >= 1.0:
-            _scale(leaves, known)
+        factor = float(max_norm / (total._data + _ROUNDING))
+        if not factor >= 1.0:
+            _scale(leaves, factor)
         return total
-    factor = ops.minimum(factor, 1.0)
+    factor = ops.minimum(max_norm / (total + _ROUNDING), 1.0)
     for q in leaves:
         g = _gradient(q)
         _replace(q, g * factor.to(device=g.device, dtype=g.dtype))
@@ -117,7 +116,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     given = list(parameters) if isinstance(parameters, Iterable) and not isinstance(parameters, Tensor) else parameters
     leaves = _with_gradients("clip_grad_value_", given)
     if leaves and (recorder := leaves[0]._ns.listener()) is not None:
-        recorder.barrier("clip_grad_value_", partial(clip_grad_value_, given, clip_value))
+        recorder.barrier("clip_grad_value_", partial(clip_grad_value_, given, clip_value), (len(leaves), clip_value))
         return
     flats, others = writable_gradients(leaves)
     for flat in flats:
@@ -155,15 +154,20 @@ def _replace(p: Tensor, g: Tensor) -> None:
     p._node.grad = g if g._level is not None else g._data  # type: ignore[union-attr]
 
 
-def _norm(gradients: list[Tensor], p: float) -> Tensor:
-    """The p-norm of all gradients as one vector, on the device of the first."""
-    first = gradients[0]
-    device, ns = first.device, first._ns
-    if p == 2 and ns.backend.synchronous and all(_is_plain(g, first) for g in gradients):
-        total = ns.sum_of_squares(first._data)
-        for g in gradients[1:]:
-            total = ns.add(total, ns.sum_of_squares(g._data))
+def _norm(leaves: list[Tensor], p: float) -> Tensor:
+    """The p-norm of all gradients as one vector, on the device of the first.
+
+    It is added up gradient by gradient, so that it does not depend on which of them are neighbours in memory.
+    """
+    ns = leaves[0]._ns
+    arrays = _alike(leaves) if p == 2 and ns.backend.synchronous else None
+    if arrays is not None:
+        total = ns.sum_of_squares(arrays[0])
+        for g in arrays[1:]:
+            total = ns.add(total, ns.sum_of_squares(g))
         return Tensor(ns.sqrt(total), None, ns)
+    gradients = [_gradient(q) for q in leaves]
+    device = gradients[0].device
     parts = [_part(_wide_enough(g), p).to(device=device) for g in gradients]
     if p == math.inf:
         return ops.max(ops.stack(parts))
@@ -173,9 +177,23 @@ def _norm(gradients: list[Tensor], p: float) -> Tensor:
     return ops.sqrt(total) if p == 2 else total ** (1.0 / p)
 
 
-def _is_plain(g: Tensor, first: Tensor) -> bool:
-    """Whether a gradient can be added to the first one's as it is: most are of one kind."""
-    return g._level is None and g._ns is first._ns and g._data.dtype == first._data.dtype and g.dtype.itemsize >= 4
+def _alike(leaves: list[Tensor]) -> list[Any] | None:
+    """The gradients as raw arrays, if all are of one backend and one dtype that sums of squares are taken in."""
+    ns, dtype = leaves[0]._ns, leaves[0].dtype
+    if dtype.kind != "float" or dtype.itemsize < 4:
+        return None
+    native = leaves[0].native_dtype
+    arrays = []
+    for q in leaves:
+        g: Any = q._node.grad  # type: ignore[union-attr]
+        if isinstance(g, Tensor):
+            if g._level is not None:
+                return None
+            g = g._data
+        if q._ns is not ns or g.dtype != native:
+            return None
+        arrays.append(g)
+    return arrays
 
 
 def _wide_enough(g: Tensor) -> Tensor:

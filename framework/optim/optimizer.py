@@ -135,7 +135,10 @@ class Optimizer:
         """Move all parameters that have a gradient; returns what `closure` returned, which is called first."""
         recorder = self._listener()
         if recorder is not None:
-            return recorder.barrier("optimizer.step", lambda: self.step(closure))
+            if closure is not None:
+                recorder.give_up("an optimizer steps with a closure")
+            state = [p for group in self.param_groups for p in group["params"]]
+            return recorder.barrier("optimizer.step", lambda: self.step(closure), self, state)
         loss = None
         if closure is not None:
             with enable_grad():
@@ -242,7 +245,8 @@ class Optimizer:
         """Drop the gradients of all parameters, or fill them with zeros."""
         recorder = self._listener()
         if recorder is not None:
-            recorder.reset("optimizer.zero_grad", lambda: self.zero_grad(set_to_none))
+            leaves = [p._node for group in self.param_groups for p in group["params"]]
+            recorder.reset("optimizer.zero_grad", lambda: self.zero_grad(set_to_none), leaves)
             return
         for group in self.param_groups:
             for p in group["params"]:

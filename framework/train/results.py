@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from framework.autodiff import Tensor
 from framework.autodiff.effects import effect
+from framework.autodiff.hostnumber import HostNumber
 from framework.autodiff.namespace import namespace_of
 from framework.backend import Backend
 from framework.errors import ConfigError, ShapeError, did_you_mean
@@ -307,14 +308,14 @@ class LogPort:
 
     def log(self, name: str, value: Any, arguments: LogArguments, batch_size: int | None) -> None:
         """Record a value; a step that is replayed records its value again."""
-        tensors = (value,) if isinstance(value, Tensor) else ()
-        detail = (name, None if tensors else value, arguments, batch_size)
+        given = (value,) if isinstance(value, Tensor) or type(value) is HostNumber else ()
+        plain = None if given else value  # a recording keeps no Tensor alive
 
-        def record(*tensor: Tensor) -> None:
+        def record(*values: Any) -> None:
             if self.results is not None:
-                self.results.log(name, tensor[0] if tensor else value, arguments, batch_size)
+                self.results.log(name, values[0] if values else plain, arguments, batch_size)
 
-        effect("self.log", record, tensors, detail)
+        effect("self.log", record, given, (name, plain, arguments, batch_size))
 
     @staticmethod
     def refuse(port: LogPort | None, name: str) -> None:

@@ -21,25 +21,32 @@ _STORABLE = frozenset(
 """The dtypes that the file format has and NumPy too."""
 
 
-def lift(tree: Any, *, owner: str, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
+def lift(
+    tree: Any, *, owner: str, prefix: str, arrays: dict[str, np.ndarray], known: dict[int, dict[str, Any]] | None = None
+) -> Any:
     """`tree` as JSON values; its arrays are put into `arrays`, under names made from their place.
+
+    An array that is in several places is put there once, under the first one's name; `known` remembers it.
 
     Raises:
         CheckpointError: a value is no part of a state tree; its place and `owner` are named.
     """
     kind = type(tree)
+    known = {} if known is None else known
     if tree is None or kind is str or kind is bool or kind is int:
         return tree
-    if isinstance(tree, Tensor):
-        return _put(tree.detach().numpy(), owner, prefix, arrays)
-    if isinstance(tree, np.ndarray | np.generic) and kind is not np.float64:
-        return _put(np.asarray(tree), owner, prefix, arrays)
+    if isinstance(tree, Tensor | np.ndarray | np.generic) and kind is not np.float64:
+        if id(tree) not in known:
+            array = tree.detach().numpy() if isinstance(tree, Tensor) else np.asarray(tree)
+            known[id(tree)] = _put(array, owner, prefix, arrays)
+        return known[id(tree)]
     if isinstance(tree, float):
         return float(tree) if math.isfinite(tree) else {_FLOAT: repr(float(tree))}
     if isinstance(tree, dict):
-        return _lift_dict(tree, owner, prefix, arrays)
+        return _lift_dict(tree, owner, prefix, arrays, known)
     if kind is list:
-        return [lift(v, owner=owner, prefix=_join(prefix, i), arrays=arrays) for i, v in enumerate(tree)]
+        items = enumerate(tree)
+        return [lift(v, owner=owner, prefix=_join(prefix, i), arrays=arrays, known=known) for i, v in items]
     if isinstance(tree, str | int):  # of a subclass, such as an enumeration's member
         raise _refused(owner, prefix, tree, "store its plain value")
     raise _refused(owner, prefix, tree, "make it a list" if isinstance(tree, tuple | set) else "leave it out")
@@ -62,7 +69,9 @@ def lower(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     return {key: lower(value, arrays) for key, value in tree.get(_DICT, tree).items()}
 
 
-def _lift_dict(tree: dict[Any, Any], owner: str, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
+def _lift_dict(
+    tree: dict[Any, Any], owner: str, prefix: str, arrays: dict[str, np.ndarray], known: dict[int, dict[str, Any]]
+) -> Any:
     lifted = {}
     for key, value in tree.items():
         if type(key) is not str:
@@ -70,7 +79,7 @@ def _lift_dict(tree: dict[Any, Any], owner: str, prefix: str, arrays: dict[str, 
                 f"{_place(owner, prefix)} has the key {key!r} of type {type(key).__name__}; "
                 f"keys of a state_dict are strings: write {str(key)!r}"
             )
-        lifted[key] = lift(value, owner=owner, prefix=_join(prefix, key), arrays=arrays)
+        lifted[key] = lift(value, owner=owner, prefix=_join(prefix, key), arrays=arrays, known=known)
     return {_DICT: lifted} if any(key.startswith("$") for key in lifted) else lifted
 
 

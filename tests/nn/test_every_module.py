@@ -19,6 +19,19 @@ BACKENDS = ("cpu", "strict")
 
 all_rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
+IN_SHORT = 4
+"""How many rows of a module the longest checks take where not everything is run."""
+
+
+def shortened(rows: list[Row]) -> Any:
+    """A test for each row; those of most rows only where everything is run."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.name, []).append(row)
+    short = {id(group[len(group) * k // IN_SHORT]) for group in groups.values() for k in range(IN_SHORT)}
+    params = [pytest.param(r, id=r.id, marks=[] if id(r) in short else [pytest.mark.slow]) for r in rows]
+    return pytest.mark.parametrize("row", params)
+
 
 def tensors(arrays: list[np.ndarray], backend: str = "cpu", grad: bool = True) -> list[Tensor]:
     return [
@@ -68,7 +81,7 @@ def test_init_forward_backward_state_dict(row: Row, backend: str) -> None:
             np.testing.assert_array_equal(t.detach().numpy(), a)
 
 
-@all_rows
+@shortened(ROWS)
 def test_backends_agree(row: Row) -> None:
     results = []
     for backend in BACKENDS:
@@ -83,7 +96,7 @@ def test_backends_agree(row: Row) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
-@all_rows
+@shortened(ROWS)
 def test_derivatives_in_both_modes(row: Row) -> None:
     module = row.build().double()
     arrays = row.inputs()
@@ -98,7 +111,17 @@ def test_derivatives_in_both_modes(row: Row) -> None:
         return row.run(module, *values[: len(real)], *map(fw.tensor, whole))
 
     points = [*map(fw.tensor, real), *(p.detach().clone() for p in module.parameters())]
-    assert fw.gradcheck(run, points, eps=1e-5, atol=1e-6)
+    if sum(p.size for p in points) <= 100:
+        assert fw.gradcheck(run, points, eps=1e-5, atol=1e-6)
+        return
+    for seed in range(3):  # of many numbers, along three directions
+        rng = np.random.default_rng(seed)
+        along = [fw.tensor(rng.normal(size=p.shape)) for p in points]
+        weights = fw.tensor(rng.normal(size=run(*points).shape))
+        moved = fw.tensor(0.0, dtype="float64")
+        assert fw.gradcheck(
+            lambda t: (run(*(p + t * v for p, v in zip(points, along))) * weights).sum(), [moved], eps=1e-5, atol=1e-6
+        )
 
 
 def runs_under_vmap(row: Row) -> bool:
@@ -106,7 +129,7 @@ def runs_under_vmap(row: Row) -> bool:
     return "100" not in row.kinds[-1] and not row.kwargs.get("track_running_stats")
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if runs_under_vmap(row)], ids=lambda row: row.id)
+@shortened([row for row in ROWS if runs_under_vmap(row)])
 def test_under_vmap(row: Row) -> None:
     """A batch at once gives what each input gives alone."""
     module = row.build().double()
@@ -115,6 +138,31 @@ def test_under_vmap(row: Row) -> None:
     out = vmap(lambda *inputs: row.run(module, *inputs))(*map(fw.tensor, stacked)).detach().numpy()
     alone = [row.run(module, *map(fw.tensor, arrays)).detach().numpy() for arrays in batches]
     np.testing.assert_allclose(out, np.stack(alone), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@shortened([row for row in ROWS if row.name != "BCELoss"])  # it looks at its input's range, which no replay can
+def test_compiled_equals_eager(row: Row, backend: str) -> None:
+    """The loss, and all gradients, of calls that are recorded and of those that are replayed, bit for bit."""
+    with fw.use_backend(backend):
+        module = row.build().eval()
+        given = tensors(row.inputs("float32"), backend, grad=False)
+        params = list(module.parameters())
+
+        def step(*inputs: Tensor) -> Tensor:
+            loss = (row.run(module, *inputs) ** 2).sum()
+            if params:
+                loss.backward()
+            return loss.detach()
+
+        def results(fn: Any) -> list[Any]:
+            module.zero_grad()
+            return [fn(*given).tolist(), *(p.grad.tolist() for p in params)]
+
+        compiled = fw.compile(step)
+        expected = results(step)
+        for _ in range(4):
+            np.testing.assert_equal(results(compiled), expected)
 
 
 @all_rows

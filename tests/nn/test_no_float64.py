@@ -40,6 +40,12 @@ def watched() -> Iterator[str]:
         def to_numpy(self, array: Any) -> Any:
             return np.asarray(array)
 
+        def buffer(self, size: int, native: Any, device: str) -> Any:
+            return super().buffer(size, native, device).view(Watched)
+
+        def segment(self, buffer: Any, start: int, like: Any) -> Any:
+            return super().segment(buffer, start, like).view(Watched)
+
         def copy(self, array: Any) -> Any:
             return super().copy(array).view(Watched)
 

@@ -118,3 +118,13 @@ def test_copies_share_nothing() -> None:
     twin[0].weight.assign(np.zeros((4, 3)))
     assert m[0].weight.tolist() != twin[0].weight.tolist()
     assert twin[1] is not m[1]
+
+
+def test_a_tied_parameter_is_copied_once() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[1].weight = net[0].weight
+    state = net.state_dict()
+    assert list(state) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert state["1.weight"] is state["0.weight"]
+    assert state["0.weight"]._data is not net[0].weight._data
+    assert state["1.bias"] is not state["0.bias"]

@@ -356,11 +356,93 @@ def test_a_norm_that_is_not_finite_leaves_no_traces() -> None:
 
 def test_backward_after_a_step_still_says_so() -> None:
     lib, net, optimizer = housed()
+    optimizer.zero_grad()
     y = (net(batch(lib, 0)) ** 2).mean()
     y.backward(retain_graph=True)
     optimizer.step()
+    assert is_together(net, optimizer)
     with pytest.raises(GradientError, match="overwritten in place"):
         y.backward()
+
+
+def test_a_write_that_moves_the_arena() -> None:
+    """Somebody holds the raw array, so that a write goes elsewhere; the next step goes there, too."""
+    lib, net, optimizer = housed()
+    twin, of_twin = copy.deepcopy((net, optimizer))
+    raw = net.trunk.weight.data
+    kept = raw.tolist()
+    with fw.no_grad():
+        net.trunk.weight *= 0.5
+        twin.trunk.weight *= 0.5
+    assert raw.tolist() == kept
+    for step in range(3, 5):
+        train(lib, net, optimizer, step)
+        train(lib, twin, of_twin, step)
+    assert raw.tolist() == kept
+    assert [p.tolist() for p in net.parameters()] == [p.tolist() for p in twin.parameters()]
+
+
+def test_a_write_inside_a_compiled_call() -> None:
+    lib, net, optimizer = housed()
+    twin, of_twin = copy.deepcopy((net, optimizer))
+
+    def halve(p: Tensor) -> None:
+        with fw.no_grad():
+            p *= 0.5
+
+    halve_compiled = fw.compile(lambda: halve(net.trunk.weight))
+    for step in range(3, 9):
+        halve_compiled()
+        halve(twin.trunk.weight)
+        for model, of_model in ((net, optimizer), (twin, of_twin)):
+            of_model.zero_grad()
+            backward(lib, model, step)
+            if step % 2:  # after backward, so that the gradients are in their slots
+                (halve_compiled if model is net else lambda: halve(twin.trunk.weight))()
+            of_model.step()
+    assert [p.tolist() for p in net.parameters()] == [p.tolist() for p in twin.parameters()]
+
+
+def test_a_new_leaf_is_noticed_by_every_optimizer() -> None:
+    """Frozen and trained again, a parameter has another leaf, which one of two optimizers meets first."""
+    lib, net, first = housed()
+    second = lib.optimizer("adamw", net.parameters())
+    for step in range(3):
+        for optimizer in (first, second):
+            train(lib, net, optimizer, step)
+    net.zero_grad()
+    net.requires_grad_(False)
+    net.requires_grad_(True)
+    buffer = home_of(net.head.bias).arena.gradients
+    train(lib, net, second, 3)
+    train(lib, net, second, 4)
+    assert is_together(net, second)
+    assert home_of(net.head.bias).arena.gradients is buffer
+    first.zero_grad()
+    y = (net(batch(lib, 0)) ** 2).mean()
+    y.backward(retain_graph=True)
+    first.step()
+    assert is_together(net, first)
+    with pytest.raises(GradientError, match="overwritten in place"):
+        y.backward()
+
+
+def test_a_gradient_set_by_hand_goes_into_its_slot() -> None:
+    lib, net, optimizer = housed()
+    given = fw.tensor(np.full(3, 0.5))
+    for step in range(2):
+        optimizer.zero_grad()
+        backward(lib, net, step)
+        net.trunk.weight.grad = net.trunk.weight.grad * 0.5
+        net.trunk.bias.grad *= 2.0
+        net.side.weight.grad = net.side.weight.grad.detach()
+        net.head.bias.grad = given
+        before = [p.grad.tolist() for p in net.parameters()]
+        optimizer.step()
+        assert [p.grad.tolist() for p in net.parameters()] == before
+    assert given.tolist() == [0.5] * 3
+    (layout,) = optimizer._layouts
+    assert layout.singles == [1]  # `*=` made another array, which the gradient's Tensor has
 
 
 def test_backward_after_a_write_by_hand_has_the_old_values() -> None:

@@ -44,6 +44,45 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ConfigError,
         "etas must be (below 1, above 1), got (1.2, 0.5)",
     ),
+    (
+        lambda: optim.NAdam([nn.Parameter(P)], momentum_decay=-1),
+        ConfigError,
+        "NAdam: momentum_decay must be at least 0",
+    ),
+    (
+        lambda: optim.NAdam([nn.Parameter(P)], betas=(1, 0)),
+        ConfigError,
+        "NAdam: betas[0] must be at least 0 and below 1",
+    ),
+    (lambda: optim.Adamax([nn.Parameter(P)], betas=(0.9, 0.9, 0.9)), ConfigError, "Adamax: betas are two numbers, got"),
+    (lambda: optim.Adamax([nn.Parameter(P)], eps=-1e-8), ConfigError, "Adamax: eps must be at least 0, got -1e-08"),
+    (lambda: optim.RMSprop([nn.Parameter(P)], alpha=1.0), ConfigError, "RMSprop: alpha must be at least 0 and below 1"),
+    (
+        lambda: optim.RMSprop([nn.Parameter(P)], momentum=-1),
+        ConfigError,
+        "RMSprop: momentum must be at least 0, got -1",
+    ),
+    (
+        lambda: optim.Adagrad([nn.Parameter(P)], lr_decay=-1),
+        ConfigError,
+        "Adagrad: lr_decay must be at least 0, got -1",
+    ),
+    (
+        lambda: optim.Adagrad([nn.Parameter(P)], initial_accumulator_value=None),
+        ConfigError,
+        "Adagrad: initial_accumulator_value must be at least 0, got None",
+    ),
+    (
+        lambda: optim.Adadelta([nn.Parameter(P)], rho=2),
+        ConfigError,
+        "Adadelta: rho must be at least 0 and below 1, got 2",
+    ),
+    (
+        lambda: optim.Lion([nn.Parameter(P)], weight_decay=-1),
+        ConfigError,
+        "Lion: weight_decay must be at least 0, got -1",
+    ),
+    (lambda: optim.Lion([nn.Parameter(P)], lr="slow"), ConfigError, "Lion: lr must be at least 0, got 'slow'"),
     (lambda: optim.Rprop([nn.Parameter(P)], step_sizes=(1, 0)), ConfigError, "(smallest, largest), got (1, 0)"),
 ]
 

@@ -38,7 +38,9 @@ def adam(p: float, g: float, s: dict[str, float], lr: float = 1e-3, betas: Any =
         g += weight_decay * p
     s["m"] = betas[0] * s.get("m", 0.0) + (1 - betas[0]) * g
     s["v"] = betas[1] * s.get("v", 0.0) + (1 - betas[1]) * g * g
-    return p - lr * (s["m"] / (1 - betas[0] ** t)) / (math.sqrt(s["v"] / (1 - betas[1] ** t)) + eps)
+    s["top"] = max(s.get("top", 0.0), s["v"])
+    square = s["top"] if amsgrad else s["v"]
+    return p - lr * (s["m"] / (1 - betas[0] ** t)) / (math.sqrt(square / (1 - betas[1] ** t)) + eps)
 
 
 def rprop(p: float, g: float, s: dict[str, float], lr: float = 0.01, etas: Any = (0.5, 1.2),

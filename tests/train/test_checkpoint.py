@@ -85,6 +85,18 @@ def test_any_state_tree_comes_back_equal(model: object, state: object) -> None:
     assert _same(state, back["state"])
 
 
+def test_an_array_in_several_places_is_stored_once(tmp_path: Path) -> None:
+    shared = np.arange(4.0)
+    trees = {"model": {"a": shared, "b": np.arange(4.0), "c": {"d": [shared]}}}
+    checkpoint.save(tmp_path / "c", trees)
+    loaded = checkpoint.load(tmp_path / "c")["model"]
+    for array in (loaded["a"], loaded["b"], loaded["c"]["d"][0]):
+        np.testing.assert_array_equal(array, shared)
+    from safetensors.numpy import load_file
+
+    assert sorted(load_file(tmp_path / "c" / "model.safetensors")) == ["a", "b"]
+
+
 def test_model_arrays_keep_their_own_names(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from framework.autodiff import convert
 from framework.autodiff.convert import as_tensor
+from framework.autodiff.hostnumber import HostNumber
 from framework.autodiff.kinds import integers
 from framework.autodiff.modes import get_default_dtype, grad_enabled
 from framework.autodiff.namespace import PRIMITIVES, namespace_of, ops
@@ -21,6 +22,7 @@ from framework.errors import GradientError, ShapeError
 def _make(name: str, *args: Any, dtype: Any, device: str | None, backend: Any, **kwargs: Any) -> Tensor:
     target = convert.resolve_backend(backend, device)
     native = None if dtype is None else target.native(convert.named_dtype(dtype))
+    args = tuple([a.settled() if type(a) is HostNumber else a for a in args])
     made = getattr(target.xp, name)(*args, dtype=native, **kwargs)
     where = convert.named_device(target, device)
     if where is not None and where != target.device_of(made):

@@ -183,9 +183,7 @@ def _check_linear(given: tuple[int, ...], weight: tuple[int, ...]) -> None:
         if size == n_in:
             lead = ", ".join(str(n) for n in given[:k])
             hint = f" Flatten first: x.reshape({lead}, -1)"
-    raise ShapeError(
-        f"Linear({n_in}, {n_out}): got input of shape {given}; last axis must be {n_in}.{hint}"
-    ) from None
+    raise ShapeError(f"Linear({n_in}, {n_out}): got input of shape {given}; last axis must be {n_in}.{hint}") from None
 
 
 # -- softmax cross-entropy against class numbers -----------------------------------------------------
@@ -268,11 +266,12 @@ def softmax_cross_entropy(logits: Any, targets: Any, /, *, reduction: str = "mea
         ShapeError: targets are not of the shape of logits without its last axis.
         DTypeError: targets are not integers.
     """
-    if not isinstance(logits, Tensor):
+    try:
+        plain = logits._level is None and targets._level is None
+    except AttributeError:  # one is not a Tensor
         logits = as_tensor(logits)
-    if not isinstance(targets, Tensor):
         targets = as_tensor(targets, logits)
-    plain = logits._level is None and targets._level is None
+        plain = logits._level is None and targets._level is None
     if (targets._data.shape != logits._data.shape[:-1]) if plain else (targets.shape != logits.shape[:-1]):
         raise ShapeError(
             f"cross-entropy: logits of shape {logits.shape} need targets of shape {logits.shape[:-1]}, "

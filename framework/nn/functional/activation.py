@@ -50,7 +50,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
         approximate: `"none"`, or `"tanh"` for the paper's approximation.
     """
     if approximate == "none":
-        return ops.gelu(input)  # type: ignore[no-any-return]
+        return ops.gelu(input)
     if approximate == "tanh":
         x = as_tensor(input)
         inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)

@@ -76,7 +76,7 @@ def nll_loss(
 
 def _classes_last(x: Tensor) -> Tensor:
     """(N, C, d1, …) as (N, d1, …, C)."""
-    return ops.moveaxis(x, 1, -1) if x.ndim > 2 else x
+    return x if x._data.ndim <= 2 or x.ndim <= 2 else ops.moveaxis(x, 1, -1)  # inside vmap `_data` has an axis more
 
 
 def _check_targets(name: str, given: Tensor, classes_last: Tensor, target: Tensor, reduction: str) -> None:
@@ -100,7 +100,9 @@ def _all_count(target: Tensor) -> bool:
     if target._level is not None:
         return True
     data, ns = target._data, target._ns
-    return data.size and (not ns.backend.synchronous or ns.holds(partial(_none_below_zero, ns), data))
+    if not data.size or not ns.backend.synchronous:
+        return bool(data.size)
+    return _none_below_zero(ns, data) if ns.recorder is None else ns.holds(partial(_none_below_zero, ns), data)
 
 
 def _none_below_zero(ns: Any, classes: Any) -> bool:

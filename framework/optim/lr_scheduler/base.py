@@ -61,6 +61,10 @@ class LRScheduler:
 
     def step(self) -> None:
         """Go one step on and set the learning rates."""
+        recorder = self.optimizer._listener()
+        if recorder is not None:
+            recorder.barrier("scheduler.step", self.step, self)
+            return
         self.last_epoch += 1
         self._set(self.get_lr())
 

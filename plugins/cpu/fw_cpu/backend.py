@@ -86,6 +86,8 @@ class CpuBackend(Backend):
     def segment(self, buffer: Any, start: int, like: Any) -> Any:
         """A part of a buffer with the shape and order of `like`, that views of it refer to."""
         memory = buffer.base
+        while not isinstance(memory, Memory):  # where a subclass has made a view
+            memory = memory.base
         offset = _address(buffer) - _address(memory) + start * buffer.itemsize
         order = "F" if like.flags.f_contiguous and not like.flags.c_contiguous else "C"
         return np.ndarray(like.shape, buffer.dtype, memory, offset, order=order)

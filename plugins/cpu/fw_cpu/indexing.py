@@ -15,8 +15,17 @@ _FREQUENT = 16
 
 def embedding_grad(g: Array, indices: Array, rows: int, padding_idx: int | None = None) -> Array:
     """Zeros (rows, n) with `g` (..., n) added at rows `indices` (...): grouped by a sort, then whole rows are added."""
+    return _add_rows(np.zeros((rows, g.shape[-1]), g.dtype), g, indices, rows, padding_idx)
+
+
+def embedding_grad_to(out: Array, g: Array, indices: Array, rows: int, padding_idx: int | None = None) -> Array:
+    """`embedding_grad`, written to `out`."""
+    out.fill(0)
+    return _add_rows(out, g, indices, rows, padding_idx)
+
+
+def _add_rows(out: Array, g: Array, indices: Array, rows: int, padding_idx: int | None) -> Array:
     n, width = indices.size, g.shape[-1]
-    out = np.zeros((rows, width), g.dtype)
     if not n:
         return out
     g = g.reshape(n, width)

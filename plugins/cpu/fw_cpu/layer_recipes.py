@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fw_cpu import linear, losses
+from framework.backend.program import results
+from fw_cpu import indexing, linear, losses, normalization
 from fw_cpu.constants import ones_of, rows_of
 from fw_cpu.layouts import Layout
 from fw_cpu.recipes import Call, Instruction, Recipe, Thunk, floating, vector
@@ -146,6 +147,68 @@ def _scaled_difference(p: Array, out: Array, named: tuple[Array, Array], scale: 
     out[named] = picked
 
 
+# -- normalisation -----------------------------------------------------------------------------------
+
+
+def _first_to(fn: Any) -> Recipe:
+    """A kernel that is given the array for its first result, and returns small ones beside it."""
+
+    def recipe(call: Call) -> Instruction | None:
+        arrays = [a for a in call.args if isinstance(a, Layout)]
+        if not floating(*arrays, *call.outs) or call.outs[0].shape != arrays[0].shape:
+            return None
+
+        def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+            return [partial(_with_small, partial(fn, outs[0], *args, **call.params), outs[1:])]
+
+        return Instruction(make, name=call.fn.__name__)
+
+    return recipe
+
+
+def _layer_norm_grad(call: Call) -> Instruction | None:
+    arrays = [a for a in call.args if isinstance(a, Layout)]
+    if not floating(*arrays, *call.outs):
+        return None
+    fn, params = normalization.layer_norm_grad_to, call.params
+    return Instruction(lambda args, outs, _: [partial(fn, outs, *args, **params)], name="layer_norm_grad")
+
+
+def _with_small(kernel: Thunk, outs: list[Array]) -> None:
+    for out, made in zip(outs, results(kernel())[1:]):
+        np.copyto(out, made)
+
+
+# -- rows of a table ---------------------------------------------------------------------------------
+
+
+def embedding(call: Call) -> Instruction | None:
+    """Rows of a table: a weight (rows, n), and their numbers."""
+    weight, indices = call.args
+    if not (isinstance(indices, Layout) and call.outs[0].is_c and weight.ndim == 2) or indices.dtype.kind not in "iu":
+        return None
+    rows, width = weight.shape
+
+    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+        return [partial(_take_rows, args[0], args[1].reshape(-1), outs[0].reshape(-1, width), rows)]
+
+    return Instruction(make, name="take") if indices.is_c else None
+
+
+def _take_rows(table: Array, indices: Array, out: Array, rows: int) -> None:
+    """`take` writes to `out` at once only if it need not refuse an index."""
+    if np.minimum.reduce(indices) < -rows or np.maximum.reduce(indices) >= rows:
+        np.take(table, indices, axis=0)  # refuses it
+    np.take(table, indices, 0, out, "wrap")
+
+
+def _embedding_grad(call: Call) -> Instruction | None:
+    if len(call.args) != 2 or not floating(call.args[0], call.outs[0]) or not call.outs[0].is_c:
+        return None
+    fn, params = indexing.embedding_grad_to, call.params
+    return Instruction(lambda args, outs, _: [partial(fn, outs[0], *args, **params)], name="embedding_grad")
+
+
 LAYERS: dict[Any, Recipe] = {
     linear.linear: _linear,
     linear.linear_dx: _linear_dx,
@@ -153,4 +216,9 @@ LAYERS: dict[Any, Recipe] = {
     linear.colsum: _colsum,
     losses.softmax_cross_entropy: _softmax_cross_entropy,
     losses.xent_grad: _xent_grad,
+    indexing.embedding_grad: _embedding_grad,
+    normalization.layer_norm: _first_to(normalization.layer_norm_to),
+    normalization.batch_norm: _first_to(normalization.batch_norm_to),
+    normalization.batch_norm_grad: _first_to(normalization.batch_norm_grad_to),
+    normalization.layer_norm_grad: _layer_norm_grad,
 }

@@ -99,11 +99,17 @@ def borrowed(array: Array) -> Array:
     return made if made.dtype == array.dtype else made.view(array.dtype)
 
 
+def owner(array: Array) -> Any:
+    """The array that the memory belongs to; None where it belongs to something else."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array if array.base is None else None
+
+
 def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays may share memory."""
-    first, second = a.base, b.base
-    known = all(base is None or type(base) is np.ndarray for base in (first, second))  # what the memory belongs to
-    if known and (a if first is None else first) is not (b if second is None else second):
+    first, second = owner(a), owner(b)
+    if first is not second and first is not None and second is not None:
         return False
     return bool(np.may_share_memory(a, b))
 

@@ -37,8 +37,15 @@ def linear_dx(g: Array, weight: Array) -> Array:
     return weight.T.dot(g.T).T
 
 
+def _writable(out: Array, dtype: Any) -> Array:
+    """`out` if BLAS may write a result of this dtype to it; else None."""
+    return out if out is not None and out.flags.c_contiguous and out.dtype == dtype else None
+
+
 def linear_dw(g: Array, x: Array, out: Array = None) -> Array:
     """`g.T @ x` over all rows."""
+    if out is not None:
+        out = _writable(out, g.dtype)
     if g.ndim != 2:
         g = g.reshape(-1, g.shape[-1])
         x = x.reshape(-1, x.shape[-1])
@@ -53,6 +60,8 @@ def linear_dw(g: Array, x: Array, out: Array = None) -> Array:
 
 def colsum(g: Array, out: Array = None) -> Array:
     """Sum over all axes but the last."""
+    if out is not None:
+        out = _writable(out, g.dtype)
     if g.ndim == 2 and (ones := ones_of(len(g), g.dtype)) is not None:
         return g.T.dot(ones, out)
     return g.sum(axis=tuple(range(g.ndim - 1)))

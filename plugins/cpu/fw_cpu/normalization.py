@@ -42,11 +42,21 @@ def _sum_of_products(x: Array, y: Array, axis: Axis) -> Array:
     return np.add.reduce(x * y, axis=axis, keepdims=True)
 
 
+# Each function that ends in `_to` is given the array, or the arrays, for what is as large as the input.
+
+
 def batch_norm(x: Array, weight: Array, bias: Array, *, axis: Axis, eps: float) -> tuple[Array, Array, Array]:
     """The normalised array, mean and variance."""
+    return batch_norm_to(None, x, weight, bias, axis=axis, eps=eps)
+
+
+def batch_norm_to(
+    out: Array, x: Array, weight: Array, bias: Array, *, axis: Axis, eps: float
+) -> tuple[Array, Array, Array]:
+    """`batch_norm`, written to `out`."""
     n = _count(x, axis)
     mean = _sum(x, axis) / n
-    out = x - mean
+    out = np.subtract(x, mean, out)
     var = _sum_of_products(out, out, axis) / n
     scale = 1.0 / np.sqrt(var + eps)
     out *= scale if weight is None else scale * weight
@@ -59,8 +69,15 @@ def batch_norm_grad(
     g: Array, x: Array, mean: Array, inverse: Array, weight: Array, axis: Axis
 ) -> tuple[Array, Array, Array]:
     """Gradients of the input, the weight and the bias."""
+    return batch_norm_grad_to(None, g, x, mean, inverse, weight, axis)
+
+
+def batch_norm_grad_to(
+    out: Array, g: Array, x: Array, mean: Array, inverse: Array, weight: Array, axis: Axis
+) -> tuple[Array, Array, Array]:
+    """`batch_norm_grad`, the first written to `out`."""
     n = _count(x, axis)
-    out = x - mean
+    out = np.subtract(x, mean, out)
     gb = _sum(g, axis)
     gw = _sum_of_products(g, out, axis) * inverse
     out *= gw * inverse / -n
@@ -94,7 +111,13 @@ def _blocks(rows: Array) -> Iterator[slice]:
 
 def layer_norm(x: Array, weight: Array, bias: Array, *, axis: Axis, eps: float) -> tuple[Array, tuple[Array, Array]]:
     """The normalised array, and what its gradient needs."""
-    out = np.empty_like(x, subok=False)
+    return layer_norm_to(np.empty_like(x, subok=False), x, weight, bias, axis=axis, eps=eps)
+
+
+def layer_norm_to(
+    out: Array, x: Array, weight: Array, bias: Array, *, axis: Axis, eps: float
+) -> tuple[Array, tuple[Array, Array]]:
+    """`layer_norm`, written to `out`."""
     rows = _rows(x, axis, weight, bias)
     if rows is None:
         return out, _normalize(x, weight, bias, axis, eps, out)
@@ -122,17 +145,25 @@ def _normalize(x: Array, weight: Array, bias: Array, axis: Axis, eps: float, out
 
 def layer_norm_grad(g: Array, x: Array, mean: Array, inverse: Array, weight: Array, axis: Axis) -> tuple[Array, Array]:
     """Gradients of the input, and of a weight as large as the input."""
-    out, gw = np.empty_like(x, subok=False), np.empty_like(x, subok=False)
+    outs = np.empty_like(x, subok=False), np.empty_like(x, subok=False)
+    return layer_norm_grad_to(outs, g, x, mean, inverse, weight, axis)
+
+
+def layer_norm_grad_to(
+    outs: Any, g: Array, x: Array, mean: Array, inverse: Array, weight: Array, axis: Axis
+) -> tuple[Array, Array]:
+    """`layer_norm_grad`, written to two arrays."""
+    gx, gw = outs
     rows = _rows(x, axis, weight)
     if rows is None or not g.flags.c_contiguous:
-        _differentiate(g, x, mean, inverse, weight, axis, out, gw)
-        return out, gw
+        _differentiate(g, x, mean, inverse, weight, axis, gx, gw)
+        return gx, gw
     x2, weight = rows
-    g2, out2, gw2 = g.reshape(x2.shape), out.reshape(x2.shape), gw.reshape(x2.shape)
+    g2, out2, gw2 = g.reshape(x2.shape), gx.reshape(x2.shape), gw.reshape(x2.shape)
     mean, inverse = mean.reshape(-1, 1), inverse.reshape(-1, 1)
     for block in _blocks(x2):
         _differentiate(g2[block], x2[block], mean[block], inverse[block], weight, (-1,), out2[block], gw2[block])
-    return out, gw
+    return gx, gw
 
 
 def _differentiate(

@@ -11,7 +11,7 @@ from weakref import ref
 
 import numpy as np
 
-from fw_cpu.layouts import Layout, aligned, borrowed, fresh, overlap
+from fw_cpu.layouts import Layout, aligned, borrowed, fresh, overlap, owner
 from fw_cpu.places import Places
 from fw_cpu.recipes import Thunk
 from fw_cpu.rehearsal import Rehearsal, literal
@@ -24,6 +24,7 @@ _SMALL = 1 << 15
 
 
 _MADE, _LITERAL, _DIRECT, _INPUT = range(4)
+"""How an output leaves: from a buffer, as it is, in its own array, or from an input or a constant."""
 
 
 class Plan:
@@ -42,6 +43,7 @@ class Plan:
         self.outputs = met.program.outputs
         self.expected = [met.layouts[n][:3] for n in self.inputs]
         self._shapes = [met.layouts[n].shape for n in self.inputs]
+        self._shown = self._shown_to_functions()
         self.direct = self._written_directly(arrays, into)
         self.places = Places(met, set(self.direct))
         self.env: dict[int, Any] = dict(met.constants)
@@ -60,10 +62,16 @@ class Plan:
         self._last: list[Any] = [_nobody] * len(self.inputs)
         self._given: dict[int, Any] = dict.fromkeys(self.direct, _nobody)
         self._owners: set[int] = set()
-        self._moving: list[int] = []  # inputs that were other arrays in the last run
-        self._restless: list[int] = []  # those that are held for one run
+        self._seen: list[Any] = [_nobody] * len(self.inputs)
+        self._moving: list[int] = []  # inputs that were other arrays than before, and will soon be again
+        self._restless: list[int] = []  # those that are held for one run, which costs less than to borrow
 
     # -- once --------------------------------------------------------------------------------------
+
+    def _shown_to_functions(self) -> set[int]:
+        """The values whose arrays functions see that are called as they are, and might keep them."""
+        acts = [act for act in self.met.acts if act.source is None and act.instruction is None]
+        return {self.met.root[n] for act in acts for n in act.operation.reads}
 
     def _written_directly(self, arrays: tuple[Array, ...], into: tuple[Any, ...]) -> dict[int, int]:
         """The values that are computed where they leave, with the number of the output."""
@@ -71,7 +79,7 @@ class Plan:
         apart = [*arrays, *self.met.constants.values()]
         direct: dict[int, int] = {}
         for j, number in enumerate(self.outputs):
-            if literal(number) or number not in made or number in direct:
+            if literal(number) or number not in made or number in direct or number in self._shown:
                 continue
             layout, target = self.met.layouts[number], into[j]
             if target is None:
@@ -126,7 +134,8 @@ class Plan:
         for step in self.steps:
             act = step.act
             how = "view" if act.source is not None else "called" if act.instruction is None else act.instruction.name
-            made = ", ".join([f"{self.met.layouts[n]} {self._where(n)}" for n in act.operation.outputs])
+            outputs = [n for n in act.operation.outputs if n in self.met.layouts]
+            made = ", ".join([f"{self.met.layouts[n]} {self._where(n)}" for n in outputs])
             lines.append(f"    {act.operation.primitive}: {how} -> {made}")
         return "\n".join(lines)
 
@@ -178,7 +187,7 @@ class Plan:
             self.forget()
             return None
         try:
-            if changed or renewed:
+            if changed or renewed or not self._is_made:
                 self._rebind(changed, arrays, renewed)
             for call in self.calls:
                 call()
@@ -202,9 +211,8 @@ class Plan:
         """Whether an input may lie where an output is written before the program ends."""
         if not self._owners:
             return False
-        base = array.base
-        known = base is None or type(base) is np.ndarray  # what the memory belongs to
-        if known and self._owners.isdisjoint((-1, id(array if base is None else base))):
+        belongs_to = owner(array)
+        if belongs_to is not None and self._owners.isdisjoint((id(None), id(belongs_to))):
             return False
         targets = [given() for given in self._given.values()]
         return any(t is not None and overlap(array, t) for t in targets)
@@ -229,7 +237,7 @@ class Plan:
             renewed.append(number)
         if was_given:
             targets = [into[j] for j in self.direct.values() if into[j] is not None]
-            self._owners = {_owner(t) for t in targets}
+            self._owners = {id(owner(t)) for t in targets}
         return renewed
 
     def _overlaps(self, target: Array, number: int, arrays: tuple[Array, ...], into: Any) -> bool:
@@ -243,11 +251,12 @@ class Plan:
             array = arrays[i]
             if not isinstance(array, np.ndarray):  # a scalar
                 array = np.asarray(array)
-            elif number in self._moving:  # another one each time: to hold it for this run alone costs less
-                self._last[i] = _nobody
+            elif number in self._shown or (number in self._moving and self._seen[i]() is not array):
+                self._last[i] = _nobody  # held for this run alone
                 self._restless.append(number)
+                self._seen[i] = ref(array)
             else:
-                self._last[i] = ref(array)
+                self._last[i] = self._seen[i] = ref(array)
                 array = borrowed(array)
             self.env[number] = array
         self._moving = numbers
@@ -267,11 +276,10 @@ class Plan:
                 left.append(own[number] if target is None else target)
             elif target is None:
                 left.append(self._copy(number, layout) if kind != _LITERAL else number)
-            else:  # what is read from an input is safe from targets that overlap it
+            else:
                 copied.append((len(left), target))
-                left.append(
-                    self._copy(number, layout) if kind == _INPUT else number if kind == _LITERAL else self.env[number]
-                )
+                value = number if kind == _LITERAL else self.env[number]
+                left.append(value.copy("K") if kind == _INPUT else value)  # a target may overlap the input
         for j, target in copied:
             np.copyto(target, left[j], "unsafe")
             left[j] = target
@@ -293,14 +301,6 @@ class Plan:
 
 def _nobody() -> None:
     """Like a weak reference to what is gone."""
-
-
-def _owner(array: Array) -> int:
-    """The identity of the array that the memory belongs to; −1 where that is no array."""
-    base = array.base
-    if base is None:
-        return id(array)
-    return id(base) if type(base) is np.ndarray else -1
 
 
 def is_such(target: Any, layout: Layout) -> bool:

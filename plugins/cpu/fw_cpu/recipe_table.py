@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fw_cpu.layer_recipes import LAYERS
-from fw_cpu.recipes import SIMPLE, Recipe, concatenate, ufunc
+from fw_cpu.layer_recipes import LAYERS, embedding
+from fw_cpu.recipes import SIMPLE, Recipe, concatenate, sigmoid, ufunc
 
 _FUNCTIONS: dict[Any, Recipe] = SIMPLE | LAYERS
 
-_FORWARDS: dict[str, Recipe] = {"concat_arrays": concatenate}
+_FORWARDS: dict[str, Recipe] = {"concat_arrays": concatenate, "embedding": embedding, "sigmoid": sigmoid}
 """By the name of a primitive whose forward is the framework's own, given the namespace."""
 
 

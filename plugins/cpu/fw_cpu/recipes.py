@@ -112,8 +112,8 @@ def _relu(call: Call) -> Instruction | None:
     def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
         if x.size == zeros.size:
             return [partial(np.maximum, args[0], np.ndarray(x.shape, x.dtype, zeros, 0, x.strides), out=outs[0])]
-        flat = [a.transpose(order).reshape(-1) for a in (args[0], outs[0])]
-        return [partial(_relu_in_blocks, *flat, zeros)]
+        given, made = args[0].transpose(order).reshape(-1), outs[0].transpose(order).reshape(-1)
+        return [partial(_relu_in_blocks, given, made, zeros)]
 
     return Instruction(make, shared=((0, 0),), name="maximum")
 
@@ -135,6 +135,28 @@ def _relu_grad(call: Call) -> Instruction | None:
         return [partial(np.greater, args[1], zero, mask), partial(np.multiply, args[0], mask, outs[0])]
 
     return Instruction(make, (like(out, np.bool_),), ((0, 0), (1, 0)), "greater, multiply")
+
+
+def sigmoid(call: Call) -> Instruction | None:
+    """exp(min(x, 0)) / (exp(−|x|) + 1), in the order in which the framework computes it."""
+    (x,) = call.args
+    if not floating(x, call.outs[0]) or not x.is_dense or not x.ndim:
+        return None
+
+    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+        (x,), (out,), (below,) = args, outs, scratch
+        return [
+            partial(below.fill, 0),  # NumPy does not vectorise the minimum of an array and a number
+            partial(np.minimum, x, below, out=out),
+            partial(np.exp, out, out),
+            partial(np.abs, x, below),
+            partial(np.negative, below, below),
+            partial(np.exp, below, below),
+            partial(np.add, below, 1, below),
+            partial(np.divide, out, below, out),
+        ]
+
+    return Instruction(make, (x,), name="exp, exp, divide")
 
 
 # -- reductions and copies ----------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def _single(x: Array, out: Array) -> None:
 
 
 def erf_within(x: Array) -> None:
-    """erf of single-precision numbers, in place and in single precision throughout: within 3e-7."""
+    """erf of single-precision numbers, in place and in single precision throughout: within 5e-7."""
     np.maximum(x, -4.0, out=x)
     np.minimum(x, 4.0, out=x)
     x *= _ratio(_NUMBERS, x * x)

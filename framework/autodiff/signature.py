@@ -1,0 +1,142 @@
+"""The arguments of a compiled call, taken apart: what is new in each call, and what tells kinds of calls apart."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from framework.autodiff.hostnumber import HostNumber
+from framework.autodiff.modes import default_backend, get_default_dtype, grad_enabled
+from framework.autodiff.namespace import RawNamespace, namespace_of
+from framework.autodiff.tensor import Tensor
+from framework.backend import Backend
+from framework.backend.dtypes import DType
+
+Array = Any
+
+_PLAIN = (str, bool, type(None), complex, bytes, type, range, slice)
+
+
+class Call:
+    """One call's arguments.
+
+    Attributes:
+        arguments: the Tensors.
+        arrays: their arrays.
+        numbers: the ints and floats among the arguments, and in tuples of them.
+        key: equal for calls that may share a recording.
+        containers: lists and dicts, with what they held.
+        reason: why the call cannot be recorded, if so.
+    """
+
+    __slots__ = ("arguments", "arrays", "containers", "key", "numbers", "reason")
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.arguments: list[Any] = []
+        self.arrays: list[Array] = []
+        self.numbers: list[Any] = []
+        self.containers: list[tuple[Any, list[Any]]] = []
+        self.reason = ""
+        key: list[Any] = [grad_enabled.get(), get_default_dtype()]
+        for a in args:
+            self._take(a, key)
+        for name, a in kwargs.items():
+            key += (Call, name)
+            self._take(a, key)
+        if len({id(a) for a in self.arrays}) < len(self.arrays):  # the same array several times
+            first: dict[int, int] = {}
+            key.append(tuple([first.setdefault(id(a), i) for i, a in enumerate(self.arrays)]))
+        self.key = tuple(key)
+
+    def _take(self, x: Any, key: list[Any]) -> None:
+        kind = x.__class__
+        if isinstance(x, Tensor):
+            data = x._data
+            if not hasattr(data, "__dlpack__"):  # NumPy's scalars have no identity
+                data = x._data = x._array()
+            self.arguments.append(x)
+            self.arrays.append(data)
+            key += (x._ns, x._node is None, data.shape, data.dtype)
+        elif kind is int or kind is float:
+            self.numbers.append(x)
+            key.append(kind)
+        elif kind is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
+            key += (kind, len(x))
+            for part in x:
+                self._take(part, key)
+        elif isinstance(x, dict):
+            self.containers.append((x, list(x.values())))
+            key += (kind, tuple(x))
+            self._take_all(x.values(), key)
+        elif kind is list:
+            self.containers.append((x, list(x)))
+            key += (kind, len(x))
+            self._take_all(x, key)
+        else:
+            self._take_other(x, kind, key)
+
+    def _take_all(self, parts: Any, key: list[Any]) -> None:
+        """What is in a list or dict, which the function may change: its numbers are those of the recording."""
+        for part in parts:
+            if part.__class__ is int or part.__class__ is float:
+                key += (part.__class__, part)
+            else:
+                self._take(part, key)
+
+    def _take_other(self, x: Any, kind: type, key: list[Any]) -> None:
+        if isinstance(x, _PLAIN) and not isinstance(x, tuple):
+            key += (kind, x)
+        elif callable(x) or isinstance(x, DType | Backend | enum.Enum):
+            key.append(x)
+        else:
+            key.append(kind)
+            hint = "; pass a Tensor" if hasattr(x, "__array__") else "; pass Tensors, numbers or text"
+            self.reason = f"an argument is a {kind.__name__}, which may change unseen{hint}"
+
+    def is_changed(self) -> bool:
+        """Whether a list or dict holds something else than before the call."""
+        for container, held in self.containers:
+            now = list(container.values()) if isinstance(container, dict) else container
+            if len(now) != len(held) or any(a is not b for a, b in zip(now, held)):
+                return True
+        return False
+
+    def namespace(self) -> RawNamespace | None:
+        """The namespace of all Tensors; None for those of several backends, or results of what is derived."""
+        tensors = self.arguments
+        found = {x._ns for x in tensors}
+        if len(found) > 1 or any(x._level is not None or not x.is_leaf for x in tensors):
+            return None
+        return next(iter(found)) if found else namespace_of(default_backend())
+
+    def host_numbers(self, guards: list[Any]) -> Iterator[HostNumber]:
+        """The numbers as the function gets them while it is recorded."""
+        return iter([HostNumber(n, _reader(i), guards) for i, n in enumerate(self.numbers)])
+
+
+def _reader(i: int) -> Callable[..., Any]:
+    return lambda numbers: numbers[i]
+
+
+def with_numbers(x: Any, numbers: Iterator[HostNumber]) -> Any:
+    """An argument with numbers of the call in their places."""
+    kind = x.__class__
+    if kind is int or kind is float:
+        return next(numbers)
+    if kind is tuple:
+        return tuple([with_numbers(part, numbers) for part in x])
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return kind(*[with_numbers(part, numbers) for part in x])
+    return x
+
+
+def settled(out: Any) -> Any:
+    """A result with plain numbers."""
+    if type(out) is HostNumber:
+        return out._value
+    if isinstance(out, tuple) and hasattr(out, "_fields"):
+        return type(out)(*map(settled, out))
+    if type(out) in (tuple, list):
+        return type(out)(map(settled, out))
+    return {key: settled(part) for key, part in out.items()} if type(out) is dict else out
