@@ -43,6 +43,8 @@ _NAMES = {
     "graph": "framework.autodiff.tracing",
     "linearize": "framework.autodiff.tracing",
     "seed_everything": "framework.random",
+    "load": "framework.interchange",
+    "save": "framework.interchange",
     "TrainModule": "framework.train",
     "DataModule": "framework.train",
     "Trainer": "framework.train",
@@ -113,6 +115,8 @@ if TYPE_CHECKING:
     from framework.backend.dtypes import uint16 as uint16
     from framework.backend.dtypes import uint32 as uint32
     from framework.backend.dtypes import uint64 as uint64
+    from framework.interchange import load as load
+    from framework.interchange import save as save
     from framework.random import seed_everything as seed_everything
     from framework.train import DataModule as DataModule
     from framework.train import Trainer as Trainer

@@ -9,6 +9,7 @@
     ├── GradientError      (RuntimeError)      a derivative that cannot be taken
     ├── DataError          (ValueError)        data that is missing, damaged or out of range
     ├── CheckpointError    (ValueError)        a checkpoint that cannot be written or read
+    ├── WorkerError        (RuntimeError)      a process that read data died
     └── NonFiniteError     (ArithmeticError)   a loss or gradient that is NaN or infinite
 
 Each is also the builtin that a Python user would expect. A message says what was given, what was
@@ -54,6 +55,10 @@ class DataError(FrameworkError, ValueError):
 
 class CheckpointError(FrameworkError, ValueError):
     """A checkpoint cannot be written, found or read."""
+
+
+class WorkerError(FrameworkError, RuntimeError):
+    """A process that read data for a DataLoader died, or could not be started."""
 
 
 class NonFiniteError(FrameworkError, ArithmeticError):

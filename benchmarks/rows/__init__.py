@@ -5,6 +5,7 @@ from __future__ import annotations
 # isort: off
 from benchmarks.rows import gradient as gradient
 from benchmarks.rows import step as step
+from benchmarks.rows import networks as networks
 from benchmarks.rows import fit as fit
 from benchmarks.rows import trainer as trainer
 from benchmarks.rows import program as program

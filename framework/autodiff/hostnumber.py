@@ -83,7 +83,7 @@ class HostNumber:
 
     def _parts(self, fn: Callable[..., Any], others: tuple[Any, ...], swapped: bool) -> tuple[Any, ...]:
         plain = [other.settled() if type(other) is HostNumber else other for other in others]
-        return fn(*plain, self.settled()) if swapped else fn(self.settled(), *plain)  # type: ignore[no-any-return]
+        return fn(*plain, self.settled()) if swapped else fn(self.settled(), *plain)
 
     def _decided(self, fn: Callable[[Any, Any], bool], other: Any) -> Any:
         """The outcome of a comparison, which a later call must share."""
@@ -167,8 +167,9 @@ def _add_operators() -> None:
         arithmetic(name, fn)
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         comparison(name)
-    for name, fn in (("neg", operator.neg), ("pos", operator.pos), ("abs", abs), ("round", round), ("invert", operator.invert)):
-        alone(name, fn)
+    for name in ("neg", "pos", "abs", "invert"):
+        alone(name, getattr(operator, name))
+    alone("round", round)
 
 
 _add_operators()

@@ -24,8 +24,8 @@ _OUTSIDE = ("outside", "state", "argument")
 class Returned(NamedTuple):
     """One leaf of what a call returned.
 
-    `kind` is "same" (as an earlier leaf), "argument", "object" (the same each time), "number" (of the call), "array" or "tensor" (values of
-    the program; `node` stands for the history of a Tensor that a backward went through already).
+    `kind` is "same" (as an earlier leaf), "argument", "object" (the same each time), "number" (of the call), "array"
+    or "tensor" (values of the program; `node` stands for the history of a Tensor that a backward went through).
     """
 
     kind: str
@@ -68,7 +68,10 @@ def _find_owners(recorder: Recorder, known: set[int]) -> None:
     if not numbers:
         return
     for holder in gc.get_objects():
-        number = numbers.get(id(holder._data)) if isinstance(holder, Tensor) and hasattr(holder, "_data") else None
+        # By its type, not isinstance: that asks stand-ins for other objects, which may import or warn.
+        number = (
+            numbers.get(id(holder._data)) if issubclass(type(holder), Tensor) and hasattr(holder, "_data") else None
+        )
         if number is None:
             continue
         kind, what = recorder.origin[number]

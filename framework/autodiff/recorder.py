@@ -279,7 +279,7 @@ class Recorder:
     def release(self) -> None:
         """Let go of all arrays."""
         for kept in (self._held, self._numbers, self._gradients, self._arguments, self._kept, self._dropped):
-            kept.clear()  # type: ignore[attr-defined]
+            kept.clear()
 
     # -- what cannot be recorded -------------------------------------------------------------------------
 

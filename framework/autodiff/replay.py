@@ -11,7 +11,7 @@ from framework.autodiff.recorded import Returned
 from framework.autodiff.recorder import Accumulate, Effect, Recorder
 from framework.autodiff.tape import Node
 from framework.autodiff.tensor import Tensor
-from framework.backend.program import Operation, Program
+from framework.backend.program import Operation, Program, filled, results
 
 Array = Any
 
@@ -24,6 +24,7 @@ class _Segment:
         effects = [item for item in items if isinstance(item, Effect)]
         self.sources = [(e.fn, e.outputs) for e in effects if e.kind == "source"]
         self.sinks = [(e.fn, e.inputs) for e in effects if e.kind == "sink"]
+        self.acts = [(fn, n, fn.leaf if isinstance(fn, Accumulate) else None) for fn, n in self.sinks]
         self.barrier = next((e for e in effects if e.kind == "barrier"), None)
         self.passed: list[int] = []
 
@@ -42,7 +43,7 @@ class _Segment:
         constants = {n: what for n, (kind, what) in recorder.origin.items() if kind == "outside" and n in known}
         functions = recorder.functions.__getitem__
         inputs = tuple([n for n in known if n not in constants])
-        operations = tuple(self.operations)
+        operations = _folded(self.operations, constants, functions)
         program = Program(inputs, constants, operations, outputs, recorder.values, functions).pruned()
         read = {n for operation in program.operations for n in numbers_in(operation.inputs)}
         state = [n for n in program.inputs if n in read and recorder.origin.get(n, ("",))[0] == "state"]
@@ -78,14 +79,30 @@ class _Segment:
 
     def act(self, env: list[Any]) -> None:
         """Do with the values what the call did."""
-        for fn, numbers in self.sinks:
-            fn(*[env[n] for n in numbers])
+        for fn, numbers, leaf in self.acts:
+            if leaf is not None and leaf.grad is None:
+                leaf.grad = env[numbers[0]]
+            else:
+                fn(*[env[n] for n in numbers])
         for n in self.passed:
             env[n] = None  # who asks whether a gradient is held by others is not to find this call
         if self.barrier is not None:
             out = self.barrier.fn()
             for number in self.barrier.outputs:
                 env[number] = out._array()
+
+
+def _folded(operations: Sequence[Operation], constants: dict[int, Any], functions: Any) -> tuple[Operation, ...]:
+    """The operations that remain; the results of those on constants alone are constants from here on."""
+    left: list[Operation] = []
+    for operation in operations:
+        read = numbers_in(operation.inputs)
+        if not read or any(n not in constants for n in read):
+            left.append(operation)
+            continue
+        made = functions(operation.primitive)(*filled(operation.inputs, constants), **operation.params)
+        constants.update(zip(operation.outputs, results(made)))
+    return tuple(left)
 
 
 class Replay:
@@ -105,13 +122,23 @@ class Replay:
         self.fresh = recorder.fresh
         self.size = len(recorder.values)
         self.has_acted = False
-        self.arguments = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "argument"]
-        self.constants = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "outside"]
-        self.states = [(n, what) for n, (kind, what) in recorder.origin.items() if kind == "state"]
-        self.scalars = [(n, *what) for n, (kind, what) in recorder.origin.items() if kind == "scalar"]
-        self.checks = recorder.checks
-        self.prelude, self.reason = _prelude(recorder)
+        self.prelude, reads, self.reason = _prelude(recorder)
         self.segments = self._segments(recorder)
+        read = {n for n, _, _ in recorder.checks} | {r.what for r in returned if r.kind in ("array", "tensor")}
+        for segment in self.segments:  # which looks at parameters and buffers itself
+            read.update(segment.rest, *[numbers for _, numbers in segment.sinks])
+        read.update(reads)
+        known = [(n, kind, what) for n, (kind, what) in recorder.origin.items() if n in read]
+        self.arguments = [(n, what) for n, kind, what in known if kind == "argument"]
+        self.states = [(n, what) for n, kind, what in known if kind == "state"]
+        self.scalars = [(n, *what) for n, kind, what in known if kind == "scalar"]
+        self.constants: list[Any] = [None] * self.size
+        for n, kind, what in known:
+            if kind == "outside":
+                self.constants[n] = what
+        at_once = {n: what for n, kind, what in known if kind == "argument"}
+        self.checks = [(n, predicate, outcome) for n, predicate, outcome in recorder.checks if n not in at_once]
+        self.argument_checks = [(at_once[n], *check) for n, *check in recorder.checks if n in at_once]
 
     def _segments(self, recorder: Recorder) -> list[_Segment]:
         groups: list[list[Any]] = [[]]
@@ -124,7 +151,9 @@ class Replay:
         for segment in reversed(segments):
             here = wanted | {n for _, numbers in segment.sinks for n in numbers}
             segment.prepare(recorder, here)
-            segment.passed = [numbers[0] for fn, numbers in segment.sinks if isinstance(fn, Accumulate) and numbers[0] not in wanted]
+            segment.passed = [
+                numbers[0] for fn, numbers in segment.sinks if isinstance(fn, Accumulate) and numbers[0] not in wanted
+            ]
             wanted |= segment.reads()
         return segments
 
@@ -136,6 +165,9 @@ class Replay:
         for leaf in self.fresh:
             if leaf.grad is not None:
                 return False
+        for i, predicate, outcome in self.argument_checks:
+            if predicate(arrays[i]) != outcome:
+                return False
         if not self.checks:
             return True
         known = self.prelude(self._given(arrays, numbers))
@@ -143,11 +175,9 @@ class Replay:
 
     def _given(self, arrays: Sequence[Array], numbers: Sequence[Any]) -> list[Any]:
         """The values that are there before the call, by number."""
-        env: list[Any] = [None] * self.size
+        env = self.constants.copy()
         for n, i in self.arguments:
             env[n] = arrays[i]
-        for n, array in self.constants:
-            env[n] = array
         for n, t in self.states:
             env[n] = t._data
         for n, read, dtype in self.scalars:
@@ -183,22 +213,22 @@ _LONGEST = 12
 """The most operations that are run before a call to see whether a recording holds."""
 
 
-def _prelude(recorder: Recorder) -> tuple[Callable[[list[Any]], Any], str]:
-    """What computes the values that a recording's checks are of, and why there is no such thing."""
+def _prelude(recorder: Recorder) -> tuple[Callable[[list[Any]], Any], list[int], str]:
+    """What computes the values that a recording's checks are of, what it reads, and why there is no such thing."""
     wanted = {n for n, _, _ in recorder.checks}
     computed = tuple(sorted(wanted - recorder.origin.keys()))
     given = [n for n in recorder.origin if recorder.origin[n][0] not in ("source", "effect")]
     if any(recorder.origin.get(n, ("",))[0] in ("source", "effect") for n in wanted):
-        return _as_it_is, "a value that is drawn in the call decides how to compute"
+        return _as_it_is, [], "a value that is drawn in the call decides how to compute"
     if not computed:
-        return _as_it_is, ""
+        return _as_it_is, [], ""
     operations = tuple([item for item in recorder.stream if isinstance(item, Operation)])
     functions = recorder.functions.__getitem__
     program = Program(tuple(given), {}, operations, computed, recorder.values, functions).pruned()
     made = {n for operation in program.operations for n in operation.outputs}
     read = {n for operation in program.operations for n in numbers_in(operation.inputs)} - made
     if len(program.operations) > _LONGEST or not read <= set(given):
-        return _as_it_is, "a computed value decides how to compute, and is far from the arguments"
+        return _as_it_is, [], "a computed value decides how to compute, and is far from the arguments"
     inputs = sorted(read)
     small = Program(tuple(inputs), {}, program.operations, computed, program.values, functions)
 
@@ -207,7 +237,7 @@ def _prelude(recorder: Recorder) -> tuple[Callable[[list[Any]], Any], str]:
             env[n] = array
         return env
 
-    return run, ""
+    return run, inputs, ""
 
 
 def _as_it_is(env: list[Any]) -> list[Any]:

@@ -46,8 +46,14 @@ def load_into(owner: str, own: Mapping[str, Tensor], given: Mapping[str, Any], s
         )
     for name, value in given.items():
         if name in own:
-            own[name].assign(value)
+            own[name].assign(_widened(value))
     return LoadResult(missing, unexpected)
+
+
+def _widened(value: Any) -> Any:
+    """A host array of bfloat16, which few backends have, as the float32 numbers that it holds."""
+    is_narrow = not isinstance(value, Tensor) and str(getattr(value, "dtype", "")) == "bfloat16"
+    return value.astype("float32") if is_narrow else value
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random as _python
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar as _ContextVar
 from operator import index as _index
 from typing import Any
 from weakref import WeakSet
@@ -19,8 +20,8 @@ from framework.autodiff.batching import drawing_levels as _drawing_levels
 from framework.autodiff.batching import drawn as _drawn
 from framework.autodiff.calls import register_state as _register_state
 from framework.autodiff.convert import resolve_backend as _resolve_backend
-from framework.autodiff.namespace import namespace_of as _namespace_of
 from framework.autodiff.kinds import integers as _integers
+from framework.autodiff.namespace import namespace_of as _namespace_of
 from framework.backend import dtypes as _dt
 from framework.backend import host as _host
 from framework.errors import ConfigError
@@ -61,8 +62,18 @@ _generators: dict[str, Generator] = {}
 _all_generators: WeakSet[Generator] = WeakSet()
 
 
+sample_stream: _ContextVar[Callable[[], Generator] | None] = _ContextVar("sample_stream", default=None)
+"""Gives the generator of the sample that is being read, while a DataLoader reads one: see `framework.data.reading`."""
+
+
 def default_generator(backend: Any = None) -> Generator:
-    """The generator that functions use when none is given: one per backend, seeded by `seed_everything`."""
+    """The generator that functions use when none is given: one per backend, seeded by `seed_everything`.
+
+    In a dataset's code, while a DataLoader reads a sample, it is the sample's own.
+    """
+    of_sample = sample_stream.get()
+    if of_sample is not None:
+        return of_sample()
     name = _resolve_backend(backend).name
     found = _generators.get(name)
     if found is None:  # one stream whatever the backend: the same seed gives the same numbers everywhere

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -26,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from framework.errors import CheckpointError
-from framework.train.arrayfile import to_content
+from framework.interchange import atomic
+from framework.interchange.arrayfile import read, to_content
+from framework.interchange.atomic import TEMPORARY, Buffer, sync_folder, temporary_beside
 from framework.train.statetree import lift, lower
 
 FORMAT = 1
@@ -35,10 +38,6 @@ STATE = "state.json"
 MODEL_ARRAYS = "model.safetensors"
 OTHER_ARRAYS = "optimizer.safetensors"
 POINTERS = ("last", "best")
-_TEMPORARY = ".tmp-"
-
-Buffer = bytes | memoryview
-"""The content of a file."""
 
 
 # -- saving ----------------------------------------------------------------------------------------
@@ -70,11 +69,11 @@ def write(path: str | Path, packed: Mapping[str, Buffer]) -> None:
         raise CheckpointError(
             f"{path} already holds a checkpoint, and checkpoints are never changed; save to a new name"
         )
-    temporary = path.parent / f"{_TEMPORARY}{path.name}-{os.getpid()}-{time.monotonic_ns():x}"
+    temporary = temporary_beside(path)
     try:
         temporary.mkdir(parents=True)
         for name, content in files.items():
-            _write_file(temporary / name, content)
+            atomic.write_file(temporary / name, content)
         sync_folder(temporary)
         if path.exists():  # what is there is damaged: it can only be in the way
             shutil.rmtree(path)
@@ -122,24 +121,9 @@ def _reason(error: OSError) -> str:
     return f"{error.strerror or error}{where}. Free some space or choose another folder; earlier checkpoints are intact"
 
 
-def _write_file(path: Path, content: Buffer) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def write_atomically(path: str | Path, content: str) -> None:
     """Replace a small text file so that a kill leaves the old one or the new one, never half of one."""
-    path = Path(path)
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
-    try:
-        _write_file(temporary, content.encode())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    atomic.replace_file(path, content.encode())
 
 
 def free_path(path: Path) -> Path:
@@ -151,17 +135,6 @@ def free_path(path: Path) -> Path:
     return free
 
 
-def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to the disk, where the system can."""
-    if os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 # -- loading ---------------------------------------------------------------------------------------
 
 
@@ -171,17 +144,18 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as from_bytes
-
     path = Path(path)
     files = _verified(path)
     try:
         document = json.loads(files[STATE])
-        arrays = {"model": from_bytes(files[MODEL_ARRAYS]), "": from_bytes(files[OTHER_ARRAYS])}
-    except (ValueError, KeyError, SafetensorError) as error:
+        arrays = {"model": _arrays(files, MODEL_ARRAYS), "": _arrays(files, OTHER_ARRAYS)}
+    except (ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of this framework: {error}") from error
     return {name: lower(tree, arrays.get(name, arrays[""])) for name, tree in document["trees"].items()}
+
+
+def _arrays(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    return read(io.BytesIO(files[name]), len(files[name]), name)
 
 
 def is_valid(path: str | Path) -> bool:
@@ -198,7 +172,7 @@ def valid_checkpoints(folder: str | Path) -> list[Path]:
     found = []
     with contextlib.suppress(OSError):
         for path in Path(folder).iterdir():
-            if not path.name.startswith(_TEMPORARY) and path.is_dir() and is_valid(path):
+            if not path.name.startswith(TEMPORARY) and path.is_dir() and is_valid(path):
                 found.append((_manifest(path)["saved_at"], path.name, path))
     return [path for _, _, path in sorted(found)]
 
@@ -208,7 +182,7 @@ def newest_valid(folder: str | Path) -> Path | None:
     dated = []
     with contextlib.suppress(OSError):
         for path in Path(folder).iterdir():
-            if not path.name.startswith(_TEMPORARY) and path.is_dir():
+            if not path.name.startswith(TEMPORARY) and path.is_dir():
                 with contextlib.suppress(CheckpointError):
                     dated.append((_manifest(path)["saved_at"], path.name, path))
     return next((path for _, _, path in sorted(dated, reverse=True) if is_valid(path)), None)
@@ -286,7 +260,7 @@ def remove_leftovers(folder: str | Path) -> None:
     """Delete what a killed process left half-written in a folder; nothing else writes there."""
     with contextlib.suppress(OSError):
         for path in Path(folder).iterdir():
-            if path.name.startswith(_TEMPORARY):
+            if path.name.startswith(TEMPORARY):
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:

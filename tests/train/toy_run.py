@@ -16,6 +16,7 @@ import numpy as np
 
 import framework as fw
 from framework.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from framework.interchange import atomic
 from framework.nn import functional as F
 from framework.train import checkpoint
 
@@ -160,7 +161,7 @@ def send(kind: str, number: int, signals: list[signal.Signals]) -> None:
     owner, name = {
         "train": (ToyModule, "training_step"),
         "validation": (ToyModule, "validation_step"),
-        "write": (checkpoint, "_write_file"),
+        "write": (atomic, "write_file"),
     }[kind]
     original = getattr(owner, name)
     calls = iter(range(1, 10**9))

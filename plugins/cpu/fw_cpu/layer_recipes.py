@@ -56,26 +56,16 @@ def _linear_dw(call: Call) -> Instruction | None:
     out = call.outs[0]
     if not floating(g, x, out) or not out.is_c or (g.ndim != 2 and not (g.is_c and x.is_c)):
         return None
-    if g.size == g.shape[-1]:  # one row
-        return _outer(np.zeros((2, g.size), g.dtype), np.zeros((2, x.size), x.dtype))
 
     def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
         g, x = args[0], args[1]
         if g.ndim != 2:
             g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+        if linear.is_large_outer(g, x):
+            return [partial(np.einsum, linear.OUTER, g[0], x[0], out=outs[0])]
         return [partial(g.T.dot, x, outs[0])]
 
     return Instruction(make, name="dot")
-
-
-def _outer(g2: Array, x2: Array) -> Instruction:
-    """A row of values and one of zeros each: the product of two matrices is faster than that of two vectors."""
-
-    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
-        g, x = args[0].reshape(-1), args[1].reshape(-1)
-        return [partial(np.copyto, g2[0], g), partial(np.copyto, x2[0], x), partial(g2.T.dot, x2, outs[0])]
-
-    return Instruction(make, name="copyto, copyto, dot")
 
 
 def _colsum(call: Call) -> Instruction | None:
@@ -102,23 +92,30 @@ def _softmax_cross_entropy(call: Call) -> Instruction | None:
     def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
         (logits, targets), (loss, p) = args, outs
         total = loss if reduction == "none" else scratch[0]
+        z, named = _named(p, targets)
         calls: list[Thunk] = [
             partial(np.maximum.reduce, logits.T, 0, None, total),
-            partial(_cross_entropy, logits.T, p.T, (targets, rows_of(n)), total),
+            partial(_cross_entropy, logits.T, p.T, z, named, total),
         ]
         if reduction != "none":
             calls.append(partial(np.add.reduce, total, 0, None, loss))
-        if reduction == "mean":
+        if reduction == "mean" and n > 1:
             calls.append(partial(np.divide, loss, count, loss))
         return calls
 
     return Instruction(make, (vector(n, logits.dtype),), ((0, 1),), "softmax_cross_entropy")
 
 
-def _cross_entropy(logits: Array, z: Array, named: tuple[Array, Array], total: Array) -> None:
-    """The losses into `total`, which holds the maxima, the probabilities into `z`."""
+def _named(p: Array, targets: Array) -> tuple[Array, Any]:
+    """A view of the probabilities and what picks those of the targets from it; of one row the targets do."""
+    n = len(targets)
+    return (p[0], targets) if n == 1 else (p.T, (targets, rows_of(n)))
+
+
+def _cross_entropy(logits: Array, z: Array, rows: Array, named: Any, total: Array) -> None:
+    """The losses into `total`, which holds the maxima, the probabilities into `z`, of which `rows` is a view."""
     np.subtract(logits, total, z)
-    picked = z[named]
+    picked = rows[named]
     np.exp(z, z)
     np.add.reduce(z, 0, None, total)
     np.divide(z, total, z)
@@ -134,17 +131,19 @@ def _xent_grad(call: Call) -> Instruction | None:
     def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
         p, targets, g = args
         scale = g[:, 0] if g.ndim else g
-        return [partial(_scaled_difference, p.T, outs[0].T, (targets, rows_of(len(targets))), scale)]
+        to, named = _named(outs[0], targets)
+        return [partial(_scaled_difference, p.T, outs[0].T, _named(p, targets)[0], to, named, scale)]
 
     return Instruction(make, shared=((0, 0),), name="xent_grad")
 
 
-def _scaled_difference(p: Array, out: Array, named: tuple[Array, Array], scale: Array) -> None:
-    picked = p[named]
+def _scaled_difference(p: Array, out: Array, rows: Array, to: Array, named: Any, scale: Array) -> None:
+    """`(p − one_hot) * scale`; `rows` and `to` are views of `p` and `out` that `named` picks the targets from."""
+    picked = rows[named]
     np.multiply(p, scale, out)
     picked -= 1
     picked *= scale
-    out[named] = picked
+    to[named] = picked
 
 
 # -- normalisation -----------------------------------------------------------------------------------

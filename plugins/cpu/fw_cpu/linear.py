@@ -42,6 +42,14 @@ def _writable(out: Array, dtype: Any) -> Array:
     return out if out is not None and out.flags.c_contiguous and out.dtype == dtype else None
 
 
+OUTER = "i,j->ij"
+
+
+def is_large_outer(g: Array, x: Array) -> bool:
+    """Whether `g.T @ x` is an outer product of so many numbers that writing them takes the time; no GEMM is as fast."""
+    return len(g) == 1 and g.size * x.size > 1 << 17
+
+
 def linear_dw(g: Array, x: Array, out: Array = None) -> Array:
     """`g.T @ x` over all rows."""
     if out is not None:
@@ -49,12 +57,8 @@ def linear_dw(g: Array, x: Array, out: Array = None) -> Array:
     if g.ndim != 2:
         g = g.reshape(-1, g.shape[-1])
         x = x.reshape(-1, x.shape[-1])
-    if len(g) == 1:  # an outer product is not a GEMM, but one padded with a row of zeros is a fast one
-        g2 = np.zeros((2, g.shape[1]), g.dtype)
-        x2 = np.zeros((2, x.shape[1]), x.dtype)
-        g2[0] = g[0]
-        x2[0] = x[0]
-        return g2.T.dot(x2, out)
+    if is_large_outer(g, x):
+        return np.einsum(OUTER, g[0], x[0], out=out)
     return g.T.dot(x, out)
 
 
