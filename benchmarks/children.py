@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 FAILED = "failed: "
 """How the reason begins why a contender takes no part although it should have been able to."""
 
-ROUND = 8e-3  # seconds that the first contender works in a turn; the others do as much work as it does
+ROUND = 40e-3  # seconds of a turn: long beside what waking up and cold caches cost, as in a training loop
 PATIENCE = 300  # seconds that an answer may take; then the process is ended
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 GROUPS = 5
-WARM = 2e-3  # seconds of work before the clock starts, to wake caches and threads
+WARM = 10e-3  # seconds of work before the clock starts, to wake caches and threads
 
 
 class UnavailableError(Exception):

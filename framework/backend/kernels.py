@@ -26,11 +26,6 @@ def relu_grad(xp: Any, g: Array, out: Array) -> Array:
     return g * xp.astype(out > 0, g.dtype)
 
 
-def gelu_grad(xp: Any, g: Array, x: Array, share: Array) -> Array:
-    """`g · (Φ(x) + x · φ(x))` with Φ(x) given as `share`; Φ and φ are the normal distribution's. Shapes equal."""
-    return g * (share + x * xp.exp(x * x * -0.5) * 0.3989422804014327)
-
-
 def linear_dx(xp: Any, g: Array, weight: Array) -> Array:
     """Gradient of `x @ weight.T` with respect to x: (..., out) and (out, in) give (..., in)."""
     return xp.matmul(g, weight)
@@ -110,16 +105,28 @@ def layer_norm_grad(
 
 
 def attention_grad(
-    xp: Any, g: Array, q: Array, k: Array, v: Array, weights: Array, scale: float
-) -> tuple[Array, Array, Array, Array]:
+    xp: Any,
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    weights: Array,
+    scale: float,
+    causal: bool = False,
+    has_bias: bool = True,
+) -> tuple[Array, ...]:
     """Gradients of `weights @ v`, weights = softmax(q kᵀ · scale + bias), with respect to q, k, v and the bias.
 
     Queries (..., L, E), keys (..., S, E), values (..., S, V), weights (..., L, S), the same axes in front;
-    the gradient of the bias has the shape of the weights.
+    the gradient of the bias has the shape of the weights. Without `has_bias` it is left out.
+
+    `causal` says that the weights of keys that come after their query are zero, as the gradient of the bias is
+    there, so that these need not be looked at.
     """
     along = xp.matmul(g, v.mT)
     along = weights * (along - xp.sum(along * weights, axis=(-1,), keepdims=True))
-    return xp.matmul(along, k) * scale, xp.matmul(along.mT, q) * scale, xp.matmul(weights.mT, g), along
+    found = xp.matmul(along, k) * scale, xp.matmul(along.mT, q) * scale, xp.matmul(weights.mT, g)
+    return (*found, along) if has_bias else found
 
 
 # -- extended primitives: what the standard lacks. Through the host; `xp.backend` is the backend ------
@@ -235,7 +242,7 @@ def rprop_update(
 KERNELS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
-        relu_grad, gelu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
+        relu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
         attention_grad, scatter_add, set_item, get_item, erf,
         sum_of_squares, sgd_update, adam_update, rprop_update,
     )

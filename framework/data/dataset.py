@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +9,9 @@ import numpy as np
 
 from framework.autodiff.modes import get_default_dtype
 from framework.autodiff.tensor import Tensor
-from framework.backend.host import HostGenerator, global_seed
 from framework.data.lending import lending_reader
 from framework.data.transforms import Normalize, only_normalizes
-from framework.errors import ConfigError, DataError, ShapeError
+from framework.errors import DataError, ShapeError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Transform = Callable[[Array], Array]
@@ -84,7 +82,7 @@ class ArrayDataset(Dataset):
         return len(self.arrays[0])
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        i = _checked_index(index, len(self))
+        i = checked_index(index, len(self))
         batch = self.__getitems__(np.array([i]))
         return tuple(a[0] for a in batch)
 
@@ -162,7 +160,7 @@ class Subset(Dataset):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[int(self.indices[_checked_index(index, len(self))])]
+        return self.dataset[int(self.indices[checked_index(index, len(self))])]
 
     def __repr__(self) -> str:
         return f"Subset({self.dataset!r}, {len(self)} of {len(self.dataset)} samples)"
@@ -171,31 +169,6 @@ class Subset(Dataset):
         """As `ArrayDataset.check_labels`, for these samples; False if there is no ArrayDataset below."""
         base, chosen = underlying(self)
         return isinstance(base, ArrayDataset) and _check_labels(base, chosen, num_classes, ignore_index)
-
-
-def random_split(dataset: Any, lengths: Sequence[int | float], seed: int | None = None) -> list[Subset]:
-    """Split a dataset at random into parts that do not overlap.
-
-    The split depends on the length and the seed alone: it is the same on every machine and backend.
-
-    Args:
-        dataset: anything with a length and samples by index.
-        lengths: how many samples each part gets; or fractions whose sum is 1.
-        seed: any integer; `seed_everything`'s if left out.
-
-    Raises:
-        ConfigError: the lengths do not add up to the dataset's.
-
-    Examples:
-        >>> train, validation = random_split(list(range(10)), [8, 2], seed=0)
-        >>> len(train), len(validation)
-        (8, 2)
-    """
-    total = len(dataset)
-    counts = _split_counts(lengths, total)
-    order = HostGenerator(global_seed() if seed is None else seed, "random_split").permutation(total)
-    ends = np.cumsum(counts)
-    return [Subset(dataset, order[end - count : end]) for end, count in zip(ends, counts)]
 
 
 def underlying(dataset: Any) -> tuple[Any, Array | None]:
@@ -264,7 +237,8 @@ def _taker(array: Array) -> Callable[[Any, int], Array]:
     return lambda indices, axis: np.ascontiguousarray(array[indices])
 
 
-def _checked_index(index: Any, length: int) -> int:
+def checked_index(index: Any, length: int) -> int:
+    """An index from the front or, if negative, from the back, as one from the front; IndexError outside."""
     i = index.__index__()
     if not -length <= i < length:
         raise IndexError(f"index {i} is outside a dataset of {length} samples")
@@ -291,20 +265,11 @@ def _check_labels(data: ArrayDataset, chosen: Array | None, num_classes: int, ig
     return True
 
 
-def _split_counts(lengths: Sequence[int | float], total: int) -> list[int]:
-    given = list(lengths)
-    if any(n < 0 for n in given):
-        raise ConfigError(f"random_split: lengths must not be negative, got {given}")
-    if any(isinstance(n, float) for n in given):
-        if not math.isclose(sum(given), 1.0, abs_tol=1e-6):
-            raise ConfigError(f"random_split: fractions must add up to 1, got {given}, which add up to {sum(given)}")
-        counts = [math.floor(total * n) for n in given]
-        for k in range(total - sum(counts)):  # what rounding down left over, one each from the first part on
-            counts[k % len(counts)] += 1
-        return counts
-    if sum(given) != total:
-        raise ConfigError(
-            f"random_split: lengths must add up to the dataset's {total} samples, got {given}, which add up to "
-            f"{sum(given)}"
-        )
-    return [int(n) for n in given]
+def reads_batches(kind: type) -> bool:
+    """Whether batches are read with `__getitems__`: not if a subclass overrode `__getitem__` alone."""
+    for cls in kind.__mro__:
+        if "__getitems__" in vars(cls):
+            return True
+        if "__getitem__" in vars(cls):
+            return False
+    return False

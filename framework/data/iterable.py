@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -75,7 +77,7 @@ class BlockDataset(IterableDataset):
         for number in range(len(self.block_sizes)):
             block = self.read_block(number)
             for row in range(rows_in(block)):
-                yield map_arrays(block, lambda a, row=row: a[row])
+                yield map_arrays(block, itemgetter(row))
 
 
 class BlockPart(BlockDataset):
@@ -126,7 +128,7 @@ def split_blocks(dataset: BlockDataset, fractions: Sequence[float], seed: int) -
     """The parts of a BlockDataset: see `random_split`."""
     ends = np.cumsum([0.0, *fractions]).tolist()
     ends[-1] = 1.0
-    return [BlockPart(dataset, low, high, seed) for low, high in zip(ends, ends[1:])]
+    return [BlockPart(dataset, low, high, seed) for low, high in pairwise(ends)]
 
 
 class Plan:

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
 
 from framework.backend.host import HostGenerator, global_seed
+from framework.data import loaderchecks as checks
 from framework.data.collate import collate
-from framework.data.dataset import Array, ArrayDataset, Subset, checked_indices, underlying
-from framework.data.prefetch import prefetched
+from framework.data.dataset import Array, ArrayDataset, checked_indices, reads_batches, underlying
+from framework.data.iterable import BlockDataset, IterableDataset, Plan
+from framework.data.jobs import (
+    ReadBatch,
+    ReadBlock,
+    ReadSamples,
+    ReadStream,
+    block_tasks,
+    collated,
+    cut_blocks,
+    known_length,
+    sample_lists,
+    until_end,
+)
+from framework.data.pinning import pinned
+from framework.data.reading import epoch_key, repeats_of
+from framework.data.sampler import sampled, sampled_batches, seed_from
 from framework.data.transforms import only_normalizes
-from framework.errors import CheckpointError, ConfigError, DataError
+from framework.data.workers import Workers
+from framework.errors import CheckpointError
+from framework.random import Generator
 
 
 class DataLoader:
@@ -23,21 +40,33 @@ class DataLoader:
 
     A batch has the structure of one sample, as fresh NumPy arrays with a new first axis. An ArrayDataset,
     and any dataset with `__getitems__`, is read a whole batch at a time; of others, samples are read one
-    by one and collated. The order of an epoch is a function of the seed and the epoch's number alone.
+    by one and collated. The order of an epoch is a function of the seed and the epoch's number alone, and
+    what a dataset draws for a sample is one of these two and the sample's index: neither depends on the
+    number of workers, and a run resumes within an epoch at the exact sample.
 
     Args:
-        dataset: an object with `__len__` and `__getitem__`.
+        dataset: an object with `__len__` and `__getitem__`, or an IterableDataset.
         batch_size: samples in a batch; -1 for the whole set.
-        shuffle: a new random order in each epoch.
+        shuffle: a new random order in each epoch; of a BlockDataset, such as a CSVDataset, of its blocks
+            and of the rows in each.
         sampler: gives the indices of an epoch instead; iterable, with a length. If it has
             `set_epoch(epoch)`, that is called before each epoch; a sampler that draws anew each time
-            needs it to be resumed exactly.
+            needs it to be resumed exactly. Those of `fw.data` have it.
+        num_workers: processes (or threads, see `workers`) that read batches at the same time; 0 for none.
         collate_fn: makes a batch from the list of its samples; samples are then read one by one.
         drop_last: leave out a last batch that is not full.
-        prefetch: how many batches a background thread keeps ready; 0 for none. Arrays in memory with
-            nothing but a Normalize to do are always read on the spot: there the thread costs more than
-            it hides (measured, with one and two BLAS threads, at every batch size).
-        seed: of the shuffling; `seed_everything`'s, when the first epoch starts, if left out.
+        prefetch: how many batches a background thread, or each worker, keeps ready; 0 for no thread. Arrays
+            in memory with nothing but a Normalize to do are always read on the spot: there threads and
+            workers cost more than they hide (measured, with one and two BLAS threads, at every batch size).
+        seed: of the shuffling and of samples' random numbers; `seed_everything`'s, when the first epoch
+            starts, if left out.
+        batch_sampler: gives the list of indices of each batch instead; iterable, with a length. Excludes
+            batch_size, shuffle, sampler and drop_last.
+        worker_init_fn: called with its number, 0 …, when a worker starts.
+        generator: its next number, when the first epoch starts, is the seed.
+        persistent_workers: keep the processes from epoch to epoch, with the dataset as it was when they started.
+        pin_memory: put batches into page-locked memory, where the default backend has such.
+        workers: "processes", each with a copy of the dataset, or "threads", which share it.
 
     Raises:
         ConfigError: an argument is wrong, or two exclude each other.
@@ -54,39 +83,44 @@ class DataLoader:
         batch_size: int = 1,
         shuffle: bool = False,
         sampler: Iterable[int] | None = None,
-        *,
+        num_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         drop_last: bool = False,
         prefetch: int = 2,
         seed: int | None = None,
+        *,
+        batch_sampler: Iterable[Any] | None = None,
+        worker_init_fn: Callable[[int], Any] | None = None,
+        generator: Generator | None = None,
+        persistent_workers: bool = False,
+        pin_memory: bool = False,
+        workers: str = "processes",
     ) -> None:
-        _check_dataset(dataset)
-        if not _is_integer(batch_size) or (batch_size < 1 and batch_size != -1):
-            raise ConfigError(
-                f"DataLoader: batch_size must be a positive integer, or -1 for the whole set, got {batch_size!r}"
-            )
-        if not _is_integer(prefetch) or prefetch < 0:
-            raise ConfigError(f"DataLoader: prefetch must be a number of batches, 0 for no thread, got {prefetch!r}")
-        if seed is not None and not _is_integer(seed):
-            raise ConfigError(f"DataLoader: seed must be an integer, got {seed!r}")
-        if sampler is not None and shuffle:
-            raise ConfigError("DataLoader: a sampler decides the order itself; leave out shuffle=True, or the sampler")
-        if sampler is not None and not hasattr(sampler, "__len__"):
-            raise ConfigError(f"DataLoader: a sampler needs a length (__len__), {type(sampler).__name__} has none")
-        if collate_fn is not None and not callable(collate_fn):
-            raise ConfigError(f"DataLoader: collate_fn must be callable, got {type(collate_fn).__name__}")
+        checks.check_dataset(dataset)
+        checks.check_numbers(batch_size, num_workers, prefetch, seed)
+        checks.check_order(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last)
+        checks.check_seeds(seed, generator)
+        checks.check_workers(collate_fn, worker_init_fn, num_workers, persistent_workers, workers)
         self.dataset = dataset
         self.batch_size = int(batch_size)
         self.shuffle = shuffle
         self.sampler = sampler
+        self.batch_sampler = batch_sampler
+        self.num_workers = int(num_workers)
         self.collate_fn = collate_fn
         self.drop_last = drop_last
         self.prefetch = int(prefetch)
         self.seed = None if seed is None else int(seed)
+        self.generator = generator
+        self.pin_memory = pin_memory
+        self.persistent_workers = persistent_workers
+        self._workers = Workers(self.num_workers, workers, worker_init_fn, persistent_workers)
         self._position = _Position(0, 0)
 
     def __len__(self) -> int:
-        """The number of batches in an epoch."""
+        """The number of batches in an epoch; a TypeError where an IterableDataset does not say its own."""
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
         return self._count(len(self.dataset if self.sampler is None else self.sampler))  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
@@ -102,20 +136,73 @@ class DataLoader:
         return self._batches(lends=True)
 
     def _batches(self, lends: bool) -> Iterator[Any]:
+        if isinstance(self.dataset, IterableDataset):
+            return self._stream(self.dataset)
         data, chosen = underlying(self.dataset)
-        position, order, size = self._start()
+        epoch = self._start()
         if chosen is not None:
-            order = chosen if order is None else chosen.take(order)
+            epoch.order = chosen if epoch.order is None else chosen.take(epoch.order)
         read, at_once = self._reader(data)
-        if at_once and lends:
-            read = data.lending_reader() or read
-            order = None if order is None else checked_indices(order, len(data), "DataLoader")
-        total = self._count(size)
-        # A generator, not `map`: a StopIteration out of a dataset then is an error, not an early end.
-        batches = (read(indices) for indices in self._cut(order, size, position.batch, total))
-        if self.prefetch and not at_once:
-            return _deliver(prefetched(batches, self.prefetch), position, total)
+        if not at_once:
+            batches = self._workers.batches(self._tasks(epoch), read, self.prefetch)
+        else:
+            if lends:
+                read = data.lending_reader() or read
+                epoch.order = None if epoch.order is None else checked_indices(epoch.order, len(data), "DataLoader")
+            # A generator, not `map`: a StopIteration out of a dataset then is an error, not an early end.
+            batches = (read(indices) for indices in self._cut(epoch))
+        if self.pin_memory:
+            batches = pinned(batches)
+        return _deliver(batches, epoch.position, epoch.total)
+
+    def _tasks(self, epoch: _Epoch) -> Iterator[Any]:
+        """What is to be read, as `jobs` wants it."""
+        key = epoch_key(epoch.seed, epoch.position.epoch)
+        drawn = self.sampler is not None or self.batch_sampler is not None
+        repeats = repeats_of(epoch.order) if drawn and epoch.order is not None else None
+        cut = self._cut(epoch)
+        if repeats is None:
+            return ((key, indices, None) for indices in cut)
+        return ((key, epoch.order[piece], repeats[piece]) for piece in self._pieces(epoch))  # type: ignore[index]
+
+    def _stream(self, data: IterableDataset) -> Iterator[Any]:
+        """The batches of a dataset that is read from front to back."""
+        position, seed = self._begin()
+        length = known_length(data)
+        total = None if length is None else self._count(length)
+        first, epoch = position.batch, position.epoch
+        position.under_way = total != 0
+        if hasattr(data, "set_epoch"):
+            data.set_epoch(epoch)
+        batches: Iterator[Any]
+        if isinstance(data, BlockDataset):
+            batches = self._of_blocks(data, seed, epoch, first, length or 0)
+        else:
+            key, size = epoch_key(seed, epoch), max(self.batch_size, 0)
+            collate_fn = self.collate_fn or collate
+            if self._workers.are_processes:
+                answers = self._workers.batches(
+                    ((key, number) for number in count(first)),
+                    ReadStream(data, size, self.drop_last, collate_fn),
+                    self.prefetch,
+                )
+                batches = until_end(answers)
+            else:
+                lists = islice(sample_lists(data, key, size, self.drop_last), first, None)
+                batches = self._workers.batches(lists, collate_fn, self.prefetch)
+        if self.pin_memory:
+            batches = pinned(batches)
         return _deliver(batches, position, total)
+
+    def _of_blocks(self, data: BlockDataset, seed: int, epoch: int, first: int, length: int) -> Iterator[Any]:
+        plan = Plan(data.block_sizes, (seed, epoch) if self.shuffle else None)
+        step = self.batch_size if self.batch_size > 0 else max(length, 1)
+        place, skip = plan.find(first * step)
+        tasks = block_tasks(data, plan, seed, epoch, place)
+        # Blocks are many batches: one is ready, one is being read, whatever `prefetch` says beyond that.
+        blocks = self._workers.batches(tasks, ReadBlock(data), min(self.prefetch, 1))
+        batches = cut_blocks(blocks, step, skip, self.drop_last and self.batch_size > 0)
+        return batches if self.collate_fn is None else collated(batches, self.collate_fn)
 
     def batch_indices(self) -> Iterator[Array]:
         """Like `iter(loader)`, but only the indices of each batch's samples in `loader.dataset`, int64.
@@ -123,11 +210,12 @@ class DataLoader:
         For a caller that gathers where the arrays live. The position counts these batches as it counts
         others.
         """
-        position, order, size = self._start()
-        if order is None:
-            order = np.arange(size)
-        total = self._count(size)
-        return _deliver(self._cut(order, size, position.batch, total), position, total)
+        if isinstance(self.dataset, IterableDataset):
+            raise TypeError(f"DataLoader: {type(self.dataset).__name__} is read in order; its samples have no indices")
+        epoch = self._start()
+        if epoch.order is None:
+            epoch.order = np.arange(epoch.size)
+        return _deliver(self._cut(epoch), epoch.position, epoch.total)
 
     @property
     def epoch(self) -> int:
@@ -144,6 +232,8 @@ class DataLoader:
         Batches that were only read ahead do not count. After an epoch's last batch this is the start of
         the next epoch.
         """
+        if self.seed is None and self.generator is not None:
+            self.seed = seed_from(self.generator)
         seed = global_seed() if self.seed is None else self.seed
         return {"seed": seed, "epoch": self._position.epoch, "batch": self._position.batch}
 
@@ -153,18 +243,19 @@ class DataLoader:
         Raises:
             CheckpointError: it is no state of a loader, or does not fit this one.
         """
-        if set(state) != {"seed", "epoch", "batch"} or not all(_is_integer(v) for v in state.values()):
+        if set(state) != {"seed", "epoch", "batch"} or not all(checks.is_integer(v) for v in state.values()):
             raise CheckpointError(
                 f"DataLoader: a saved state has the integers 'seed', 'epoch' and 'batch', got {dict(state)!r}"
             )
         seed, epoch, batch = (int(state[key]) for key in ("seed", "epoch", "batch"))
-        if epoch < 0 or not 0 <= batch <= len(self):
+        batches = known_length(self)
+        if epoch < 0 or not 0 <= batch <= (batch if batches is None else batches):
             raise CheckpointError(
-                f"DataLoader: the saved state is at batch {batch} of epoch {epoch}, but this loader has {len(self)} "
+                f"DataLoader: the saved state is at batch {batch} of epoch {epoch}, but this loader has {batches} "
                 "batches in an epoch; resume with the dataset and the batch size that the state was saved with"
             )
         self.seed = seed
-        self._position = _Position(epoch + 1, 0) if batch and batch == len(self) else _Position(epoch, batch)
+        self._position = _Position(epoch + 1, 0) if batch and batch == batches else _Position(epoch, batch)
 
     def __repr__(self) -> str:
         return (
@@ -174,42 +265,84 @@ class DataLoader:
 
     # -- one epoch ------------------------------------------------------------------------------
 
-    def _start(self) -> tuple[_Position, Array | None, int]:
-        """Where the next iterator starts, its epoch's order (None: as stored), and the number of samples."""
+    def _begin(self) -> tuple[_Position, int]:
+        """Where the next iterator starts, and the seed."""
         if self.seed is None:
-            self.seed = global_seed()
+            self.seed = global_seed() if self.generator is None else seed_from(self.generator)
         last = self._position
         position = _Position(last.epoch + 1, 0) if last.under_way else _Position(last.epoch, last.batch)
-        order: Array | None = None
-        if self.sampler is not None:
-            order = _sampled(self.sampler, position.epoch, len(self.dataset))
-        elif self.shuffle:
-            order = HostGenerator(self.seed, "shuffle", position.epoch).permutation(len(self.dataset))
-        size = len(self.dataset) if order is None else len(order)
-        position.under_way = self._count(size) > 0
         self._position = position
-        return position, order, size
+        return position, self.seed
+
+    def _start(self) -> _Epoch:
+        """The epoch of the next iterator."""
+        before = self._position
+        position, seed = self._begin()
+        order: Array | None = None
+        ends: Array | None = None
+        try:
+            if self.batch_sampler is not None:
+                order, ends = sampled_batches(self.batch_sampler, seed, position.epoch, len(self.dataset))
+            elif self.sampler is not None:
+                order = sampled(self.sampler, seed, position.epoch, len(self.dataset))
+            elif self.shuffle:
+                order = HostGenerator(seed, "shuffle", position.epoch).permutation(len(self.dataset))
+        except BaseException:
+            self._position = before
+            raise
+        size = len(self.dataset) if order is None else len(order)
+        total = self._count(size) if ends is None else len(ends)
+        position.under_way = total > 0
+        return _Epoch(position, seed, order, ends, size, total)
 
     def _count(self, size: int) -> int:
         step = self.batch_size if self.batch_size > 0 else max(size, 1)
         return size // step if self.drop_last else math.ceil(size / step)
 
-    def _cut(self, order: Array | None, size: int, first: int, total: int) -> Iterator[Any]:
-        """The batches from number `first` on, as pieces of the order, or as slices where there is none."""
+    def _cut(self, epoch: _Epoch) -> Iterator[Any]:
+        """The batches that are left, as pieces of the order, or as slices where there is none."""
+        order = epoch.order
+        for piece in self._pieces(epoch):
+            yield piece if order is None else order[piece]
+
+    def _pieces(self, epoch: _Epoch) -> Iterator[slice]:
+        """Where in the order each batch is that is left."""
+        first, total, size = epoch.position.batch, epoch.total, epoch.size
+        if epoch.ends is not None:
+            ends = epoch.ends.tolist()
+            for k in range(first, total):
+                yield slice(ends[k - 1] if k else 0, ends[k])
+            return
         step = self.batch_size if self.batch_size > 0 else max(size, 1)
         for start in range(first * step, total * step, step):
-            stop = min(start + step, size)
-            yield slice(start, stop) if order is None else order[start:stop]
+            yield slice(start, min(start + step, size))
 
     def _reader(self, data: Any) -> tuple[Callable[[Any], Any], bool]:
-        """What reads a batch of `data`, and whether that is done on the spot, without a thread."""
+        """What reads a batch of `data`, and whether that is done on the spot, without threads."""
         if self.collate_fn is not None:
-            return partial(_read_samples, data, self.collate_fn), False
-        if not _reads_batches(type(data)):
-            return partial(_read_samples, data, collate), False
-        if type(data).__getitems__ is ArrayDataset.__getitems__:
-            return data.reader(), data.transform is None or only_normalizes(data.transform)
-        return partial(_read_batch, data), False
+            return ReadSamples(data, self.collate_fn), False
+        if not reads_batches(type(data)) or not getattr(data, "reads_batches", True):
+            return ReadSamples(data, collate), False
+        in_memory = type(data).__getitems__ is ArrayDataset.__getitems__
+        if in_memory and (data.transform is None or only_normalizes(data.transform)):
+            return data.reader(), True
+        return ReadBatch(data), False
+
+
+class _Epoch:
+    """What an iterator over samples with indices is to deliver."""
+
+    __slots__ = ("ends", "order", "position", "seed", "size", "total")
+
+    def __init__(
+        self, position: _Position, seed: int, order: Array | None, ends: Array | None, size: int, total: int
+    ) -> None:
+        self.position = position
+        self.seed = seed
+        self.order = order
+        self.ends = ends
+        self.size = size
+        self.total = total
 
 
 class _Position:
@@ -223,63 +356,12 @@ class _Position:
         self.under_way = False
 
 
-def _deliver(batches: Iterator[Any], position: _Position, total: int) -> Iterator[Any]:
+def _deliver(batches: Iterator[Any], position: _Position, total: int | None) -> Iterator[Any]:
     for batch in batches:
         position.batch += 1
         if position.batch == total:
             position.epoch, position.batch, position.under_way = position.epoch + 1, 0, False
         yield batch
         del batch  # freed before the next is read
-
-
-def _read_samples(data: Any, collate_fn: Callable[[list[Any]], Any], indices: Array | slice) -> Any:
-    samples = []
-    for i in range(indices.start, indices.stop) if isinstance(indices, slice) else indices.tolist():
-        try:
-            samples.append(data[i])
-        except Exception as error:
-            error.add_note(f"(while the DataLoader read sample {i} of {type(data).__name__})")
-            raise
-    return collate_fn(samples)
-
-
-def _read_batch(data: Any, indices: Array | slice) -> Any:
-    if isinstance(indices, slice):
-        indices = np.arange(indices.start, indices.stop)
-    return data.__getitems__(indices)
-
-
-def _reads_batches(kind: type) -> bool:
-    """Whether batches are read with `__getitems__`: not if a subclass overrode `__getitem__` alone."""
-    for cls in kind.__mro__:
-        if "__getitems__" in vars(cls):
-            return True
-        if "__getitem__" in vars(cls):
-            return False
-    return False
-
-
-def _sampled(sampler: Any, epoch: int, length: int) -> Array:
-    if hasattr(sampler, "set_epoch"):
-        sampler.set_epoch(epoch)
-    expected = len(sampler)
-    indices = list(islice(iter(sampler), expected + 1))
-    if len(indices) != expected:
-        got = f"more than {expected}" if len(indices) > expected else str(len(indices))
-        raise DataError(f"DataLoader: the sampler's length is {expected}, but it gave {got} indices")
-    return checked_indices(indices, length, "DataLoader's sampler")
-
-
-def _check_dataset(dataset: Any) -> None:
-    if isinstance(dataset, Subset | ArrayDataset):
-        return
-    missing = [name for name in ("__len__", "__getitem__") if not hasattr(dataset, name)]
-    if missing:
-        raise ConfigError(
-            f"DataLoader: a dataset needs __len__ and __getitem__; {type(dataset).__name__} has no "
-            f"{' and no '.join(missing)}. Arrays in memory: ArrayDataset(x, y)."
-        )
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if total is None:
+        position.epoch, position.batch, position.under_way = position.epoch + 1, 0, False

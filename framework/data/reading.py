@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.backend.host import derive_key
+from framework.backend.host import HostGenerator, derive_key
 from framework.random import Generator, default_generator, sample_stream
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,25 +34,34 @@ class Reading:
         self._generator: Generator | None = None
         self._draws = 0
 
+    def some(self, where: Any) -> Reading:
+        """Of a batch, the sample (or the samples) at some place, read on their own."""
+        repeats = None if self.repeats is None else np.atleast_1d(self.repeats)[where]
+        return Reading(self.key, np.atleast_1d(self.indices)[where], repeats)
+
     def generator(self) -> Generator:
         """The stream of `framework.random` for this sample; for a batch read at once, of its first sample."""
         if self._generator is None:
             # Not registered as others are: nobody is to wind it back from another thread.
             self._generator = object.__new__(Generator)
-            Generator.__init__(self._generator, *self.words("framework"))
+            self._generator.host = HostGenerator(self.key, *self.stream("framework"))
         return self._generator
 
-    def words(self, stream: str) -> tuple[int | str, ...]:
-        """What tells this sample's (or batch's) stream of that name from all others: for `derive_key`."""
+    def stream(self, name: str) -> tuple[int | str, ...]:
+        """What tells this sample's (or batch's) stream of that name from the others of the epoch's key."""
         index, repeat = _first(self.indices), _first(self.repeats)
-        return (self.key, stream, index, repeat) if repeat else (self.key, stream, index)
+        return (name, index, repeat) if repeat else (name, index)
+
+    def next_draw(self) -> int:
+        """Tells what is drawn next from what was drawn before."""
+        self._draws += 1
+        return self._draws
 
     def uniform(self, count: int) -> Array:
         """float64 (samples, count) in [0, 1); each call gives others."""
-        self._draws += 1
         indices = np.atleast_1d(self.indices).astype(np.uint64)
         with np.errstate(over="ignore"):
-            keys = _mixed(indices * _GOLDEN + np.uint64(derive_key(self.key, "uniform", self._draws)))
+            keys = _mixed(indices * _GOLDEN + np.uint64(derive_key(self.key, "uniform", self.next_draw())))
             if self.repeats is not None:
                 keys = _mixed(keys + np.atleast_1d(self.repeats).astype(np.uint64))
             steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
@@ -98,10 +107,10 @@ def uniform(samples: int, count: int) -> Array:
 
 
 def sample_generator() -> np.random.Generator:
-    """NumPy's generator for the sample that is being read: call it once in `__getitem__`, and draw from it.
+    """A generator of NumPy's for the sample that is being read: for use in `__getitem__` and transforms.
 
     While a DataLoader reads, its numbers are a function of the loader's seed, the epoch and the
-    sample's index. Elsewhere they are seeded by `framework.random`.
+    sample's index; each call for one sample gives others. Elsewhere they are seeded by `framework.random`.
 
     Examples:
         >>> import framework as fw
@@ -119,7 +128,7 @@ def sample_generator() -> np.random.Generator:
     if reading is None:
         key = int(default_generator().host.bits(1)[0])
     else:
-        key = derive_key(*reading.words("numpy"))  # type: ignore[arg-type]
+        key = derive_key(reading.key, *reading.stream("numpy"), reading.next_draw())
     return np.random.Generator(np.random.Philox(key=key))
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from framework.backend.host import HostGenerator, global_seed
+from framework.data.dataset import Array, checked_indices
 from framework.errors import ConfigError, DataError
 from framework.random import Generator
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Sampler:
@@ -54,7 +54,7 @@ class SequentialSampler(Sampler):
         return iter(range(len(self)))
 
 
-class _Drawing(Sampler):
+class Drawing(Sampler):
     """What draws an epoch's indices as one array."""
 
     num_samples: int
@@ -84,7 +84,7 @@ class _Drawing(Sampler):
         raise NotImplementedError
 
 
-class RandomSampler(_Drawing):
+class RandomSampler(Drawing):
     """Indices in random order: without replacement each once before any comes again, or with replacement.
 
     Args:
@@ -129,7 +129,7 @@ class RandomSampler(_Drawing):
         return np.concatenate(rounds)[:count]
 
 
-class WeightedRandomSampler(_Drawing):
+class WeightedRandomSampler(Drawing):
     """Indices drawn with probabilities that are proportional to weights.
 
     Args:
@@ -211,7 +211,7 @@ class BatchSampler(Sampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be that of epoch `epoch`."""
-        begin_epoch(self.sampler, None, epoch)
+        _begin_epoch(self.sampler, None, epoch)
 
     def use_seed(self, seed: int) -> None:
         """Let the sampler within draw from this seed, unless it has a generator."""
@@ -233,12 +233,43 @@ class BatchSampler(Sampler):
             yield batch
 
 
-def begin_epoch(sampler: Any, seed: int | None, epoch: int) -> None:
+def _begin_epoch(sampler: Any, seed: int | None, epoch: int) -> None:
     """Tell a sampler the epoch that comes, if it wants to know."""
     if seed is not None and isinstance(sampler, Sampler):
         sampler.use_seed(seed)
     if hasattr(sampler, "set_epoch"):
         sampler.set_epoch(epoch)
+
+
+def sampled(sampler: Any, seed: int, epoch: int, length: int) -> Array:
+    """The indices that a sampler gives for an epoch.
+
+    Raises:
+        DataError: they lie outside the dataset, or are not as many as the sampler says.
+    """
+    _begin_epoch(sampler, seed, epoch)
+    if isinstance(sampler, Drawing):
+        return checked_indices(sampler.next_epoch(), length, "DataLoader's sampler")
+    expected = len(sampler)
+    indices = list(islice(iter(sampler), expected + 1))
+    _check_count("sampler", "indices", expected, len(indices))
+    return checked_indices(indices, length, "DataLoader's sampler")
+
+
+def sampled_batches(sampler: Any, seed: int, epoch: int, length: int) -> tuple[Array, Array]:
+    """The indices of all batches in a row, and where each ends."""
+    _begin_epoch(sampler, seed, epoch)
+    expected = len(sampler)
+    batches = [_index_array(batch) for batch in islice(iter(sampler), expected + 1)]
+    _check_count("batch_sampler", "batches", expected, len(batches))
+    order = checked_indices(np.concatenate(batches) if batches else [], length, "DataLoader's batch_sampler")
+    return order, np.cumsum([len(batch) for batch in batches], dtype=np.int64)
+
+
+def _check_count(what: str, items: str, expected: int, got: int) -> None:
+    if got != expected:
+        number = f"more than {expected}" if got > expected else str(got)
+        raise DataError(f"DataLoader: the {what}'s length is {expected}, but it gave {number} {items}")
 
 
 def check_generator(generator: Any, owner: str) -> None:
@@ -252,7 +283,7 @@ def seed_from(generator: Generator) -> int:
     return int(generator.host.bits(1)[0] >> np.uint64(1))
 
 
-def index_array(batch: Any) -> Array:
+def _index_array(batch: Any) -> Array:
     """A batch sampler's list as an array of indices.
 
     Raises:
@@ -260,7 +291,7 @@ def index_array(batch: Any) -> Array:
     """
     if not isinstance(batch, Sequence | np.ndarray) or isinstance(batch, str):
         raise DataError(f"DataLoader: a batch_sampler gives lists of indices, got a {type(batch).__name__}")
-    return np.asarray(batch)
+    return np.asarray(batch) if len(batch) else np.empty(0, np.int64)
 
 
 def _count(name: str, value: Any) -> int:

@@ -1,13 +1,23 @@
-"""Transforms of a whole batch at a time."""
+"""Transforms of a whole batch at a time.
+
+Images are (n, h, w) or (n, c, h, w), channels first, as convolutions take them; the transforms of images take
+(n, h, w, c) with `channels_last=True`. Dtypes are kept (uint8 in, uint8 out), except by `Normalize`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from framework.errors import ConfigError, ShapeError
+
+if TYPE_CHECKING:
+    from framework.data.imagetransforms import RandomAffine as RandomAffine
+    from framework.data.imagetransforms import RandomCrop as RandomCrop
+    from framework.data.imagetransforms import RandomHorizontalFlip as RandomHorizontalFlip
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -153,3 +163,18 @@ def _values(name: str, value: Any) -> Array:
     if array.ndim > 1 or not np.isfinite(array).all():
         raise ConfigError(f"Normalize: {name} must be a finite number or a flat list of them, got {value!r}")
     return array
+
+
+_LATER = ("RandomAffine", "RandomCrop", "RandomHorizontalFlip")
+"""Names whose module is imported when they are first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'framework.data.transforms' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module("framework.data.imagetransforms"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

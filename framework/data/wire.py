@@ -43,8 +43,8 @@ def receive_parts(channel: socket) -> list[Any]:
     return [_exactly(channel, size) for size in sizes]
 
 
-def _exactly(channel: socket, size: int) -> np.ndarray[Any, Any]:
-    buffer = np.empty(size, np.uint8)
+def _exactly(channel: socket, size: int) -> Any:
+    buffer: Any = np.empty(size, np.uint8)  # filled with zeros, as a bytearray is, it would take longer
     rest = memoryview(buffer)
     while rest:
         try:

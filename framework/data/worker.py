@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 import signal
 import sys
 import threading
@@ -13,38 +12,43 @@ import types
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from framework.autodiff.modes import set_default_dtype
-from framework.backend.host import derive_key, set_global_seed
-from framework.data import wire
-from framework.data.reading import Reading, current
+from framework.backend.host import set_global_seed
+from framework.data import remote, wire
 
 if TYPE_CHECKING:
     from socket import socket
 
-MAIN = "__mp_main__"
+_SCRIPT = "__mp_main__"
 """The name under which a script runs in a worker, so that its `if __name__ == "__main__":` part does not."""
 
 
 def serve(channel: socket) -> None:
     """Be a worker: the first message says of what, each further one is a task."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it ends its workers
+    remote.inside_worker = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle: it ends its workers
     setup = wire.receive(channel)
     tasks = _Tasks(channel)
     try:
         job = _job(setup)
     except BaseException as error:
-        wire.send(channel, _failure(error))
+        _answer(channel, _failure(error))
         return
-    wire.send(channel, wire.pack(("ready", None)))
+    _answer(channel, wire.pack(("ready", None)))
     while (task := tasks.next()) is not None:
         try:
             answer = wire.pack(("result", job(pickle.loads(task[0], buffers=task[1:]))))
         except BaseException as error:
             answer = _failure(error)
-        wire.send(channel, answer)
+        _answer(channel, answer)
         del answer
+
+
+def _answer(channel: socket, parts: list[memoryview]) -> None:
+    try:
+        wire.send(channel, parts)
+    except OSError:
+        os._exit(1)  # nobody is there any more
 
 
 def _job(setup: dict[str, Any]) -> Any:
@@ -56,20 +60,6 @@ def _job(setup: dict[str, Any]) -> Any:
     if worker_init_fn is not None:
         worker_init_fn(setup["number"])
     return job
-
-
-def seed_globals(reading: Reading) -> None:
-    """Seed Python's and NumPy's generators of this process for one sample."""
-    key = derive_key(*reading.words("globals"))  # type: ignore[arg-type]
-    random.seed(key)
-    np.random.seed(key & 0xFFFFFFFF)
-
-
-def seed_globals_for_sample() -> None:
-    """The same, for the sample that is being read; nothing where none is."""
-    reading = current()
-    if reading is not None:
-        seed_globals(reading)
 
 
 class _Tasks:
@@ -104,14 +94,14 @@ def _import_main(main: dict[str, str] | None) -> None:
         return
     import runpy
 
-    module = types.ModuleType(MAIN)
-    sys.modules["__main__"] = sys.modules[MAIN] = module
+    module = types.ModuleType(_SCRIPT)
+    sys.modules["__main__"] = sys.modules[_SCRIPT] = module
     if "name" in main:
-        content = runpy.run_module(main["name"], run_name=MAIN, alter_sys=True)
+        content = runpy.run_module(main["name"], run_name=_SCRIPT, alter_sys=True)
     else:
-        content = runpy.run_path(main["path"], run_name=MAIN)
+        content = runpy.run_path(main["path"], run_name=_SCRIPT)
     module.__dict__.update(content)
-    sys.modules["__main__"] = sys.modules[MAIN] = module
+    sys.modules["__main__"] = sys.modules[_SCRIPT] = module
 
 
 def _failure(error: BaseException) -> list[memoryview]:

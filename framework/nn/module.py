@@ -124,9 +124,10 @@ class Module:
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not name or "." in name:
             raise ConfigError(f"a name must be a string without a dot and not empty, got {name!r}")
-        held = self.__dict__.get(name)
-        if hasattr(self, name) and not (
-            name in self._buffers or isinstance(held, Parameter | Module) or (held is None and name in self.__dict__)
+        own = self.__dict__
+        held, is_free = own.get(name), name not in own and not hasattr(type(self), name)
+        if not (
+            is_free or name in self._buffers or isinstance(held, Parameter | Module) or (held is None and name in own)
         ):
             raise ConfigError(f"{type(self).__name__} has an attribute {name!r} already; choose another name")
 

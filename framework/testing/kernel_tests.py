@@ -114,7 +114,6 @@ def _attended(lead: tuple[int, ...], queries: int, keys: int, width: int, values
 
 KERNEL_SAMPLES: dict[str, list[Callable[[Draw], Args]]] = {
     "relu_grad": [_rows((3, 4), (3, 4)), _rows((2, 3, 2), (2, 3, 2)), _rows((0, 2), (0, 2)), _rows((), ())],
-    "gelu_grad": [_rows(*[shape] * 3) for shape in ((3, 4), (2, 3, 2), (0, 2), ())],
     "linear_dx": [_rows(shape, (2, 3)) for shape in ((4, 2), (1, 2), (2, 2, 2), (0, 2), (2,))],
     "linear_dw": [_rows((*lead, 2), (*lead, 3)) for lead in ((4,), (1,), (2, 2), (0,), ())],
     "colsum": [_rows(shape) for shape in ((4, 3), (1, 3), (2, 2, 3), (0, 3), (3,))],

@@ -16,6 +16,7 @@ from framework import errors
 from framework.backend import host
 from framework.data import ArrayDataset, DataLoader, Dataset, Subset, random_split
 from framework.data.transforms import Normalize
+from framework.random import Generator
 
 
 class Samples(Dataset):
@@ -387,6 +388,19 @@ def test_a_sampler_of_another_length_than_it_says(promised, text):
         ({"seed": "0"}, "seed must be an integer"),
         ({"sampler": [0], "shuffle": True}, "shuffle=True"),
         ({"sampler": iter([0])}, "__len__"),
+        ({"sampler": 3}, "__len__"),
+        ({"num_workers": -1}, "num_workers"),
+        ({"num_workers": 1.0}, "num_workers"),
+        ({"workers": "fork"}, "'processes' or 'threads', got 'fork'"),
+        ({"worker_init_fn": 3}, "worker_init_fn"),
+        ({"persistent_workers": True}, "num_workers=1"),
+        ({"generator": 3}, r"fw.random.Generator\(seed\), got int"),
+        ({"generator": Generator(0), "seed": 0}, "leave out one"),
+        ({"batch_sampler": [[0]], "batch_size": 2}, "leave out batch_size"),
+        ({"batch_sampler": [[0]], "shuffle": True}, "leave out shuffle"),
+        ({"batch_sampler": [[0]], "sampler": [0]}, "leave out sampler"),
+        ({"batch_sampler": [[0]], "drop_last": True}, "leave out drop_last"),
+        ({"batch_sampler": iter([[0]])}, "__len__"),
         ({"collate_fn": 3}, "collate_fn"),
         ({"dataset": iter([1])}, "no __len__ and no __getitem__"),
         ({"dataset": {1, 2}}, "no __getitem__"),
@@ -395,11 +409,6 @@ def test_a_sampler_of_another_length_than_it_says(promised, text):
 def test_bad_arguments(arguments, text):
     with pytest.raises(errors.ConfigError, match=text):
         DataLoader(**{"dataset": in_memory(3), **arguments})
-
-
-def test_arguments_of_later_are_not_accepted():
-    with pytest.raises(TypeError, match="num_workers"):
-        DataLoader(in_memory(3), num_workers=2)
 
 
 def test_numpy_integers_are_integers():

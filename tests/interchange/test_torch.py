@@ -12,7 +12,10 @@ import pytest
 import framework as fw
 from framework import nn
 
-pytestmark = pytest.mark.reference
+pytestmark = [
+    pytest.mark.reference,
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 

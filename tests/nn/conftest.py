@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,29 @@ from fw_strict import StrictBackend
 
 from framework.backend import registry
 
-sys.path.insert(0, str(Path(__file__).parent))  # makes module_table importable
+for folder in ("optim", "nn"):  # the tables of modules and optimizers are importable
+    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_heap() -> Iterator[None]:
+    """What was collected for the whole suite is no rubbish, and no owner of a test's Tensors: nobody looks through it."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """PyTorch beside ours in one thread: waking others costs more than arrays of these sizes."""
+    torch = sys.modules.get("torch") if request.node.get_closest_marker("reference") else None
+    threads = torch.get_num_threads() if torch else 0
+    if torch:
+        torch.set_num_threads(1)
+    yield
+    if torch:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture

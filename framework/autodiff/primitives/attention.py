@@ -39,7 +39,9 @@ def _vjp(
     ns: Any, g: Any, needs: Any, out: Any, residual: Any, q: Any, k: Any, v: Any, bias: Any, *, scale: Any, causal: Any
 ) -> Any:
     weights = _weights(ns, q, k, bias, scale, causal) if residual is None else residual
-    return ns.attention_grad(g, q, k, v, weights, scale)
+    if needs[3] is None:
+        return (*ns.attention_grad(g, q, k, v, weights, scale, causal, False), None)
+    return ns.attention_grad(g, q, k, v, weights, scale, causal)
 
 
 def _jvp(ns: Any, tangents: Any, out: Any, q: Any, k: Any, v: Any, bias: Any, *, scale: float, causal: bool) -> Any:

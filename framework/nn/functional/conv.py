@@ -184,14 +184,16 @@ def conv_transpose2d(
     )
     if min(size) < 1:
         raise ShapeError(f"{name}: input of shape {x.shape} would give an output of size {size}; use less padding")
-    # more than a step of output padding: zeros that no kernel reaches
-    spare = tuple([max(m - s + 1, 0) for m, s in zip(more, stride)])
+    # A step or more of output padding: first what `padding` has cut off at the end, then zeros that no kernel reaches.
+    is_more = [m >= s for m, s in zip(more, stride)]
+    ends = tuple([max(p - m, 0) if far else p for far, m, p in zip(is_more, more, around)])
+    spare = tuple([max(m - p - s + 1, 0) if far else 0 for far, m, p, s in zip(is_more, more, around, stride)])
     out: Tensor = ops.conv2d_dx(
         x,
         w,
         size=tuple([n - e for n, e in zip(size, spare)]),
         stride=stride,
-        padding=tuple(zip(around, around)),
+        padding=tuple(zip(around, ends)),
         dilation=dilation,
         groups=groups,
     )

@@ -8,10 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from fw_cpu.constants import ones_of
+
 Array = Any
 
 _BLOCK = 1 << 17
 """Elements of the scores that are in work at a time."""
+_QUERIES = 128
+"""Causal attention takes so many queries at a time, and the keys that these may see."""
+_SAFE = 40.0
+"""Scores of no greater size are taken to the power of e as they are: sums of these powers neither overflow nor vanish.
+
+Then the largest score of each query, which is else taken off first, need not be known.
+"""
 
 
 def _parts(scores: Array) -> Iterator[slice]:
@@ -25,75 +34,134 @@ def _led(*arrays: Array) -> list[Array]:
     return [a[None] if a.ndim == 2 else a for a in arrays]
 
 
-_later: dict[tuple[int, int, Any], Array] = {}
+def _rows(queries: int, keys: int, causal: bool) -> list[tuple[int, int, int]]:
+    """Queries from … to … and how many keys they see, the last ones first: together they may see all keys."""
+    if not causal:
+        return [(0, queries, keys)]
+    starts = range(0, queries, _QUERIES)
+    return [(a, min(a + _QUERIES, queries), min(a + _QUERIES, queries, keys)) for a in reversed(starts)]
 
 
-def _mask(queries: int, keys: int, dtype: Any) -> Array:
-    """−inf where a key comes after the query, else 0."""
-    key = (queries, keys, dtype)
-    found = _later.get(key)
+_seen: dict[tuple[int, int, int, Any], Array] = {}
+
+
+def _mask(first: int, last: int, keys: int, dtype: Any) -> Array:
+    """1 where one of the queries sees a key, else 0."""
+    key = (first, last, keys, dtype)
+    found = _seen.get(key)
     if found is None:
-        if len(_later) > 8:
-            _later.clear()
-        hidden = np.arange(keys) > np.arange(queries)[:, None]
-        found = _later[key] = np.where(hidden, dtype.type(-np.inf), dtype.type(0))
+        if len(_seen) > 64:
+            _seen.clear()
+        found = _seen[key] = (np.arange(keys) <= np.arange(first, last)[:, None]).astype(dtype)
     return found
 
 
 def attention(q: Array, k: Array, v: Array, bias: Array, *, scale: float, causal: bool) -> tuple[Array, Array]:
     """The weighted values, and the weights."""
-    shape = (*q.shape[:-1], k.shape[-2])
-    weights = np.empty_like(q, shape=shape, order="C")
     out = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))  # in the layout of q: heads go back where they were
-    extra = _mask(*shape[-2:], q.dtype) if causal else None
-    if bias is not None and math.prod(bias.shape[:-2]) != 1:
-        bias = np.broadcast_to(bias, shape)
-    elif bias is not None:
-        bias = bias.reshape(bias.shape[-2:])
+    weights = np.empty_like(q, shape=(*q.shape[:-1], k.shape[-2]), order="C")
+    return attention_to((out, weights), q, k, v, bias, scale=scale, causal=causal)
+
+
+def attention_to(
+    outs: Any, q: Array, k: Array, v: Array, bias: Array, *, scale: float, causal: bool
+) -> tuple[Array, Array]:
+    """`attention`, written to two arrays."""
+    out, weights = outs
+    shape = weights.shape
+    if bias is not None:
+        one = math.prod(bias.shape[:-2]) == 1
+        bias = np.broadcast_to(bias.reshape(bias.shape[-2:]) if one else bias, shape[-2:] if one else shape)
     q, k, v, w, o = _led(q, k, v, weights, out)
+    rows = _rows(*shape[-2:], causal)
     for part in _parts(w):
-        scores = w[part]
-        np.matmul(q[part] * scale, k[part].swapaxes(-1, -2), out=scores)
-        if bias is not None:
-            scores += bias if bias.ndim < 3 else bias[part]
-        if extra is not None:
-            scores += extra
-        _softmax(scores, bias is not None)
-        np.matmul(scores, v[part], out=o[part])
+        keys, values = k[part].swapaxes(-1, -2), v[part]
+        for a, b, e in rows:
+            scores = w[part][..., a:b, :e]
+            np.matmul(q[part][..., a:b, :] * scale, keys[..., :e], out=scores)
+            if bias is not None:
+                scores += (bias if bias.ndim < 3 else bias[part])[..., a:b, :e]
+            _softmax(scores, _mask(a, b, e, w.dtype) if causal else None, a if causal else e, bias is not None)
+            np.matmul(scores, values[..., :e, :], out=o[part][..., a:b, :])
+            w[part][..., a:b, e:] = 0
     return out, weights
 
 
-def _softmax(w: Array, may_be_hidden: bool) -> None:
-    """Over the last axis, in place; zeros where all are −inf."""
-    top = np.maximum.reduce(w, axis=-1, keepdims=True)
-    if may_be_hidden:
-        top[top == -np.inf] = 0
-    w -= top
-    np.exp(w, out=w)
-    total = np.add.reduce(w, axis=-1, keepdims=True)
+def _softmax(w: Array, seen: Array, first: int, may_be_hidden: bool) -> None:
+    """Over the last axis, in place; zeros where all are −inf. `seen` says what may be seen from key `first` on."""
+    if not w.size:
+        return
+    safe = not may_be_hidden and np.maximum.reduce(w, axis=None) <= _SAFE and np.minimum.reduce(w, axis=None) >= -_SAFE
+    if not safe:
+        if seen is not None:
+            np.copyto(w, -np.inf, where=seen == 0)
+        top = np.maximum.reduce(w, axis=-1, keepdims=True)
+        if may_be_hidden:
+            top[top == -np.inf] = 0
+        w -= top
+    np.exp(w, w)
+    if safe and seen is not None:
+        w[..., first:] *= seen[:, first:]
+    ones = ones_of(w.shape[-1], w.dtype)
+    total = np.add.reduce(w, axis=-1, keepdims=True) if ones is None else np.matmul(w, ones)[..., None]
     if may_be_hidden:
         total[total == 0] = 1
-    w /= total
+    np.divide(1, total, total)
+    w *= total
 
 
 def attention_grad(
-    g: Array, q: Array, k: Array, v: Array, weights: Array, scale: float
-) -> tuple[Array, Array, Array, Array]:
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    weights: Array,
+    scale: float,
+    causal: bool = False,
+    has_bias: bool = True,
+) -> tuple[Array, ...]:
     """The gradients of q, k, v and the bias."""
-    found = tuple([np.empty_like(a) for a in (q, k, v, weights)])
+    outs = [np.empty_like(a) for a in (q, k, v, weights)[: 3 + has_bias]]
+    return attention_grad_to(outs, g, q, k, v, weights, scale, causal)
+
+
+def attention_grad_to(
+    outs: Any, g: Array, q: Array, k: Array, v: Array, weights: Array, scale: float, causal: bool = False, *_: Any
+) -> tuple[Array, ...]:
+    """`attention_grad`, written to four arrays, or three."""
+    to_q, to_k, to_v = _led(*outs[:3])
     g, q, k, v, w = _led(g, q, k, v, weights)
-    to_q, to_k, to_v, to_bias = _led(*found)
+    to_bias = _led(outs[3])[0] if len(outs) > 3 else None
+    passing = None
+    rows = _rows(*w.shape[-2:], causal)
     for part in _parts(w):
-        share, s = w[part], to_bias[part]
-        np.matmul(share.swapaxes(-1, -2), g[part], out=to_v[part])
-        np.matmul(g[part], v[part].swapaxes(-1, -2), out=s)
-        s -= np.vecdot(s, share)[..., None]
-        s *= share
-        np.matmul(s, k[part], out=to_q[part])
-        np.matmul(s.swapaxes(-1, -2), q[part], out=to_k[part])
-    for a in found[:2]:
-        a *= scale
-    return found
+        for a, b, e in rows:
+            share, above = w[part][..., a:b, :e], g[part][..., a:b, :]
+            if to_bias is not None:
+                s = to_bias[part][..., a:b, :e]
+                to_bias[part][..., a:b, e:] = 0
+            else:
+                if passing is None or passing.shape != share.shape:
+                    passing = np.empty_like(share, order="C", subok=False)
+                s = passing
+            _product(share.swapaxes(-1, -2), above, to_v[part], b, rows)
+            np.matmul(above, v[part][..., :e, :].swapaxes(-1, -2), out=s)
+            s -= np.vecdot(s, share)[..., None]
+            s *= share
+            np.matmul(s, k[part][..., :e, :], out=to_q[part][..., a:b, :])
+            to_q[part][..., a:b, :] *= scale
+            _product(s.swapaxes(-1, -2), q[part][..., a:b, :] * scale, to_k[part], b, rows)
+    return tuple(outs)
+
+
+def _product(x: Array, y: Array, out: Array, stop: int, rows: list[tuple[int, int, int]]) -> None:
+    """`x @ y` into the first rows of `out`, which are set by the queries that come first and added to by the others."""
+    if stop == rows[0][1]:
+        part = out[..., : x.shape[-2], :]
+        np.matmul(x, y, out=part)
+        out[..., x.shape[-2] :, :] = 0
+    else:
+        out[..., : x.shape[-2], :] += np.matmul(x, y)
 
 
 ATTENTION: dict[str, Callable[..., Any]] = {f.__name__: f for f in (attention, attention_grad)}

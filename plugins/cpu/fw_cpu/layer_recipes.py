@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.backend.program import results
-from fw_cpu import indexing, linear, losses, normalization
+from fw_cpu import activations, attention, indexing, linear, losses, normalization
 from fw_cpu.constants import ones_of, rows_of
 from fw_cpu.layouts import Layout
 from fw_cpu.recipes import Call, Instruction, Recipe, Thunk, floating, vector
@@ -28,13 +28,20 @@ def _linear(call: Call) -> Instruction | None:
         x, weight, out = args[0], args[1], outs[0]
         bias = args[2] if len(args) == 3 else None
         if x.ndim != 2:
-            calls: list[Thunk] = [partial(np.matmul, x, weight.T, out)]
+            calls = _by_rows(x, weight.T, out)
         else:
             out, bias = out.T, None if bias is None else bias[:, None]
             calls = [partial(weight.dot, x.T, out)]
         return calls if bias is None else [*calls, partial(np.add, out, bias, out)]
 
     return Instruction(make, name="dot" if bias is None else "dot, add")
+
+
+def _by_rows(x: Array, matrix: Array, out: Array) -> list[Thunk]:
+    """As `linear` has it."""
+    if x.ndim > 2 and x.flags.c_contiguous:
+        return [partial(x.reshape(-1, x.shape[-1]).dot, matrix, out.reshape(-1, out.shape[-1]))]
+    return [partial(np.matmul, x, matrix, out)]
 
 
 def _transposed(x: Layout) -> Layout:
@@ -47,7 +54,7 @@ def _linear_dx(call: Call) -> Instruction | None:
     if not floating(g, weight, out) or (g.ndim == 2 and not _transposed(out).is_c):
         return None
     if g.ndim != 2:
-        return Instruction(lambda args, outs, _: [partial(np.matmul, args[0], args[1], outs[0])], name="matmul")
+        return Instruction(lambda args, outs, _: _by_rows(args[0], args[1], outs[0]), name="dot")
     return Instruction(lambda args, outs, _: [partial(args[1].T.dot, args[0].T, outs[0].T)], name="dot")
 
 
@@ -165,12 +172,17 @@ def _first_to(fn: Any) -> Recipe:
     return recipe
 
 
-def _layer_norm_grad(call: Call) -> Instruction | None:
-    arrays = [a for a in call.args if isinstance(a, Layout)]
-    if not floating(*arrays, *call.outs):
-        return None
-    fn, params = normalization.layer_norm_grad_to, call.params
-    return Instruction(lambda args, outs, _: [partial(fn, outs, *args, **params)], name="layer_norm_grad")
+def _to_all(fn: Any) -> Recipe:
+    """A kernel that is given arrays for all of its results."""
+
+    def recipe(call: Call) -> Instruction | None:
+        arrays = [a for a in call.args if isinstance(a, Layout)]
+        if not floating(*arrays, *call.outs):
+            return None
+        params = call.params
+        return Instruction(lambda args, outs, _: [partial(fn, outs, *args, **params)], name=call.fn.__name__)
+
+    return recipe
 
 
 def _with_small(kernel: Thunk, outs: list[Array]) -> None:
@@ -219,5 +231,8 @@ LAYERS: dict[Any, Recipe] = {
     normalization.layer_norm: _first_to(normalization.layer_norm_to),
     normalization.batch_norm: _first_to(normalization.batch_norm_to),
     normalization.batch_norm_grad: _first_to(normalization.batch_norm_grad_to),
-    normalization.layer_norm_grad: _layer_norm_grad,
+    normalization.layer_norm_grad: _to_all(normalization.layer_norm_grad_to),
+    activations.gelu: _to_all(activations.gelu_to),
+    attention.attention: _to_all(attention.attention_to),
+    attention.attention_grad: _to_all(attention.attention_grad_to),
 }

@@ -20,7 +20,7 @@ Array = Any
 def linear(x: Array, weight: Array, bias: Array = None) -> Array:
     """`x @ weight.T + bias`."""
     if x.ndim != 2:
-        out = np.matmul(x, weight.T)
+        out = _by_rows(x, weight.T)
         if bias is not None:
             out += bias
         return out
@@ -30,10 +30,17 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Array:
     return out.T
 
 
+def _by_rows(x: Array, matrix: Array) -> Array:
+    """`x @ matrix`: one product where the rows of x lie one after the other, else one for each matrix in x."""
+    if x.ndim > 2 and x.flags.c_contiguous:
+        return x.reshape(-1, x.shape[-1]).dot(matrix).reshape(*x.shape[:-1], matrix.shape[1])
+    return np.matmul(x, matrix)
+
+
 def linear_dx(g: Array, weight: Array) -> Array:
     """`g @ weight`."""
     if g.ndim != 2:
-        return np.matmul(g, weight)
+        return _by_rows(g, weight)
     return weight.T.dot(g.T).T
 
 

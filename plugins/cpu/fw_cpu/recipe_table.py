@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from fw_cpu.layer_recipes import LAYERS, embedding
-from fw_cpu.recipes import SIMPLE, Recipe, concatenate, sigmoid, ufunc
+from fw_cpu.recipes import SIMPLE, Recipe, concatenate, index_add, reshape, sigmoid, ufunc
 
 _FUNCTIONS: dict[Any, Recipe] = SIMPLE | LAYERS
 
-_FORWARDS: dict[str, Recipe] = {"concat_arrays": concatenate, "embedding": embedding, "sigmoid": sigmoid}
+_FORWARDS: dict[str, Recipe] = {
+    "concat_arrays": concatenate, "embedding": embedding, "index_add_parts": index_add, "reshape": reshape,
+    "sigmoid": sigmoid,
+}  # fmt: skip
 """By the name of a primitive whose forward is the framework's own, given the namespace."""
 
 

@@ -199,6 +199,28 @@ def concatenate(call: Call) -> Instruction | None:
     return Instruction(make, name="concatenate")
 
 
+def reshape(call: Call) -> Instruction | None:
+    """The elements copied in order, where a view could not be had."""
+    x, out = call.args[0], call.outs[0]
+    if not isinstance(x, Layout) or not out.is_c or len(call.args) != 1:
+        return None
+    return Instruction(
+        lambda args, outs, _: [partial(np.copyto, outs[0].reshape(args[0].shape), args[0])], name="copyto"
+    )
+
+
+def index_add(call: Call) -> Instruction | None:
+    """Zeros with an array added in one part, which slices and numbers name."""
+    parts = call.params["parts"]
+    if len(call.args) != 1 or call.args[0].dtype != call.outs[0].dtype:
+        return None
+
+    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
+        return [partial(outs[0].fill, 0), partial(np.copyto, outs[0][(*parts, ...)], args[0])]
+
+    return Instruction(make, name="fill, copyto")
+
+
 SIMPLE: dict[Any, Recipe] = {
     elementwise.sum: _reduction(np.add),
     elementwise.min: _reduction(np.minimum),

@@ -91,17 +91,6 @@ def _single(x: Array, out: Array) -> None:
     np.multiply(wide, _ratio(_SINGLE, wide * wide), out=out, casting="same_kind")
 
 
-def erf_within(x: Array) -> None:
-    """erf of single-precision numbers, in place and in single precision throughout: within 5e-7."""
-    np.maximum(x, -4.0, out=x)
-    np.minimum(x, 4.0, out=x)
-    x *= _ratio(_NUMBERS, x * x)
-
-
-_NUMBERS = (tuple([float(c) for c in _SINGLE[0]]), tuple([float(c) for c in _SINGLE[1]]))
-"""`_SINGLE` as Python's numbers, beside which an array keeps its dtype."""
-
-
 def _near(x: Array, y: Array) -> Array:
     out = _ratio(_NEAR, y * y)
     out *= x

@@ -1,0 +1,222 @@
+"""What the columns of a table mean, and how their cells become arrays."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from framework.data.csvfile import Array, as_numbers
+from framework.data.dataset import host_float
+from framework.errors import ConfigError, DataError
+
+MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+# Gives the error about a cell: what is wrong, its column, its row within the block.
+Fault = Callable[[str, str, int], Exception]
+Cells = Mapping[str, Sequence[str]]
+
+
+@dataclass
+class Schema:
+    """The columns that are used, and what a first pass found in them."""
+
+    target: list[str]
+    single_target: bool
+    features: list[str] | None
+    dtypes: dict[str, str]
+    missing: str | float
+    missing_values: frozenset[str]
+    normalize: bool
+    numeric: list[str] = field(default_factory=list)
+    """Features that hold numbers."""
+    coded: list[str] = field(default_factory=list)
+    """Features that hold categories."""
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    statistics: dict[str, dict[str, float]] = field(default_factory=dict)
+    _found: dict[str, Any] = field(default_factory=dict)
+
+    def settle(self, categorical: Sequence[str]) -> None:
+        """Tell features of numbers from those of categories, which `categorical` names.
+
+        Raises:
+            ConfigError: the settings do not go together.
+        """
+        features = self.features or []
+        self.numeric = [name for name in features if name not in categorical]
+        self.coded = [name for name in features if name in categorical]
+        coded_targets = [name for name in self.target if name in categorical]
+        if len(self.target) > 1 and coded_targets:
+            raise ConfigError(f"CSVDataset: of several targets none can be categorical; {coded_targets[0]!r} is")
+        if not (features or self.target):
+            raise ConfigError("CSVDataset: there are neither features nor a target")
+        if self.missing not in ("error", "mean") and not _is_number(self.missing):
+            raise ConfigError(f"CSVDataset: missing is 'error', 'mean' or a number, got {self.missing!r}")
+        for name, dtype in self.dtypes.items():
+            if np.dtype(dtype).kind not in "iuf":
+                raise ConfigError(f"CSVDataset: the dtype of column {name!r} must be one of numbers, got {dtype}")
+        self.categories = {name: [] for name in (*self.coded, *coded_targets)}
+        self._found = {name: Counter() if name in self.categories else _Moments() for name in (*features, *self.target)}
+
+    def without_target(self) -> Schema:
+        """The same, of a table in which the target is not."""
+        other = copy.copy(self)
+        other.target = []
+        return other
+
+    def collect(self, cells: Cells, fault: Fault) -> None:
+        """Take one block into account."""
+        for name, found in self._found.items():
+            if isinstance(found, Counter):
+                values = [cell.strip() for cell in cells[name]]
+                found.update(values)
+                gaps = np.fromiter([value in self.missing_values for value in values], bool, len(values))
+            else:
+                numbers = self._numbers(name, cells[name], fault)
+                found.add(numbers)
+                gaps = np.isnan(numbers)
+            if name in self.target or self.missing == "error":
+                self._refuse(gaps, name, cells[name], fault)
+
+    def finish(self, path: str) -> None:
+        """Settle categories and statistics, when all blocks were collected."""
+        for name, found in self._found.items():
+            if isinstance(found, Counter):
+                self.categories[name] = _sorted([value for value in found if value not in self.missing_values])
+                continue
+            if not found.count and (self.normalize or self.missing == "mean") and name in self.numeric:
+                raise DataError(f"{path}: column {name!r} holds no number at all, so it has no mean; leave it out")
+            self.statistics[name] = found.result()
+        self._found = {}
+
+    def _numbers(self, name: str, cells: Sequence[str], fault: Fault) -> Array:
+        values, bad = as_numbers(cells, self.missing_values)
+        if bad is not None:
+            text = cells[bad]
+            if np.isinf(values[bad]):
+                raise fault(f"{text!r} is not finite; correct it, or add it to missing_values", name, bad)
+            raise fault(
+                f"{text!r} is no number. If the column holds categories, name it in categorical=[…]; if it marks a "
+                "missing value, add it to missing_values",
+                name,
+                bad,
+            )
+        dtype = np.dtype(self.dtypes.get(name, np.float64))
+        if dtype.kind in "iu":
+            wrong = np.flatnonzero((values != np.rint(values)) & ~np.isnan(values))
+            if wrong.size:
+                raise fault(f"{cells[wrong[0]]!r} is no integer, but its dtype is {dtype}", name, int(wrong[0]))
+        return values
+
+    def _refuse(self, gaps: Array, name: str, cells: Sequence[str], fault: Fault) -> None:
+        """Raise where a cell is missing that must not be."""
+        if gaps.any():
+            row = int(gaps.argmax())
+            advice = (
+                "a target must be there; leave the row out"
+                if name in self.target
+                else "fill it in, or pass missing='mean' or a number"
+            )
+            raise fault(f"the cell is empty ({cells[row]!r}); {advice}", name, row)
+
+
+def encode(schema: Schema, cells: Cells, fault: Fault) -> tuple[Array, ...]:
+    """One block as arrays: numbers, codes and target, those that there are."""
+    parts = []
+    if schema.numeric:
+        parts.append(_numbers(schema, cells, fault))
+    if schema.coded:
+        parts.append(np.stack([_codes(schema, name, cells[name], fault) for name in schema.coded], axis=1))
+    if schema.target:
+        targets = [_target(schema, name, cells[name], fault) for name in schema.target]
+        parts.append(targets[0] if schema.single_target else np.stack(targets, axis=1))
+    return tuple(parts)
+
+
+def _numbers(schema: Schema, cells: Cells, fault: Fault) -> Array:
+    dtypes = [np.dtype(schema.dtypes.get(name, host_float())) for name in schema.numeric]
+    dtype = np.result_type(*dtypes, host_float()) if schema.normalize else np.result_type(*dtypes)
+    first = schema._numbers(schema.numeric[0], cells[schema.numeric[0]], fault)
+    out = np.empty((len(first), len(schema.numeric)), dtype)
+    for k, name in enumerate(schema.numeric):
+        values = first if k == 0 else schema._numbers(name, cells[name], fault)
+        gaps = np.isnan(values)
+        if gaps.any():
+            if schema.missing == "error":
+                schema._refuse(gaps, name, cells[name], fault)
+            mean = schema.statistics[name]["mean"]
+            values[gaps] = mean if schema.missing == "mean" else float(schema.missing)
+        if schema.normalize:
+            values -= schema.statistics[name]["mean"]
+            values /= schema.statistics[name]["std"] or 1.0
+        out[:, k] = values
+    return out
+
+
+def _codes(schema: Schema, name: str, cells: Sequence[str], fault: Fault, is_target: bool = False) -> Array:
+    known = {value: code for code, value in enumerate(schema.categories[name])}
+    other = -1 if schema.missing == "error" or is_target else len(known)
+    codes = np.fromiter([known.get(cell.strip(), other) for cell in cells], np.int64, len(cells))
+    unknown = np.flatnonzero(codes < 0)
+    if unknown.size:
+        row = int(unknown[0])
+        gaps = np.fromiter([cell.strip() in schema.missing_values for cell in cells], bool, len(cells))
+        schema._refuse(gaps, name, cells, fault)
+        shown = ", ".join(list(known)[:10])
+        raise fault(
+            f"{cells[row]!r} is none of the {len(known)} known categories ({shown}{', …' if len(known) > 10 else ''})"
+            + ("" if is_target else "; missing='mean' or a number gives unknown ones a code of their own"),
+            name,
+            row,
+        )
+    return codes
+
+
+def _target(schema: Schema, name: str, cells: Sequence[str], fault: Fault) -> Array:
+    if name in schema.categories:
+        codes = _codes(schema, name, cells, fault, is_target=True)
+        return codes.astype(schema.dtypes[name]) if name in schema.dtypes else codes
+    values = schema._numbers(name, cells, fault)
+    schema._refuse(np.isnan(values), name, cells, fault)
+    return values.astype(schema.dtypes.get(name, host_float()))
+
+
+class _Moments:
+    """Mean and deviation of numbers that come in pieces (Chan, Golub & LeVeque 1979)."""
+
+    def __init__(self) -> None:
+        self.count = self.missing = 0
+        self.mean = self.squares = 0.0
+        self.low, self.high = np.inf, -np.inf
+
+    def add(self, values: Array) -> None:
+        there = values[~np.isnan(values)]
+        self.missing += len(values) - len(there)
+        if not there.size:
+            return
+        mean, total = float(there.mean()), self.count + there.size
+        shift = mean - self.mean
+        self.squares += float(((there - mean) ** 2).sum()) + shift**2 * self.count * there.size / total
+        self.mean += shift * there.size / total
+        self.count = total
+        self.low, self.high = min(self.low, float(there.min())), max(self.high, float(there.max()))
+
+    def result(self) -> dict[str, float]:
+        std = float(np.sqrt(self.squares / self.count)) if self.count else float("nan")
+        mean, low, high = (self.mean, self.low, self.high) if self.count else (float("nan"),) * 3
+        return {"mean": mean, "std": std, "min": low, "max": high, "missing": self.missing}
+
+
+def _sorted(values: list[str]) -> list[str]:
+    """Numbers by value where all are numbers, else by their letters."""
+    numbers, bad = as_numbers(values, frozenset())
+    if bad is None and not np.isnan(numbers).any():
+        return [values[k] for k in np.lexsort((np.arange(len(values)), numbers)).tolist()]
+    return sorted(values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
