@@ -13,9 +13,12 @@ from typing import Any
 
 import framework as fw
 from benchmarks.baselines import arrays
-from benchmarks.contenders.ours import compiler, dataset, model
+from benchmarks.contenders.ours import compiler, dataset, model, updater
 from benchmarks.worker import Turns, UnavailableError, Work
 from framework.train import checkpoint
+
+FRAMES: list[int] = []
+"""The depth of the stack at the first `training_step`, from and including `Trainer.fit`."""
 
 
 class MLP(fw.TrainModule):
@@ -25,13 +28,11 @@ class MLP(fw.TrainModule):
         super().__init__()
         self.net = model()
         self.loss = fw.nn.CrossEntropyLoss()
-        self.frames = 0
-        """The depth of the stack at `training_step`, from and including `Trainer.fit`."""
 
     def training_step(self, batch: Any, batch_idx: int) -> fw.Tensor:
         """The loss of one batch."""
-        if not self.frames:
-            self.frames = depth()
+        if not FRAMES:
+            FRAMES.append(depth())
         x, y = batch
         loss = self.loss(self.net(x), y)
         self.log("train_loss", loss, prog_bar=True)
@@ -70,7 +71,7 @@ class EpochByEpoch(fw.callbacks.Callback):
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         """The end of one epoch, checkpoint and rows included, and the beginning of the next."""
         if self.start:
-            self.turns.report(seconds=(time.perf_counter() - self.start) / self.pieces, frames=module.frames)
+            self.turns.report(seconds=(time.perf_counter() - self.start) / self.pieces, frames=FRAMES[0])
         while self.turns.wait()["do"] == "check":
             self.turns.report(check=None)
         self.start = time.perf_counter()
@@ -104,7 +105,49 @@ def fit_one_layer(turns: Turns, threads: int, steps: int, kind: str, checkpoints
     trainer.fit(OneLayer(), one_layer_loader(steps))
 
 
-fit.drives_itself = fit_one_layer.drives_itself = True  # type: ignore[attr-defined]
+class Boundaries(fw.callbacks.Callback):
+    """Reports the time from the end of an epoch's last batch to the next one's first, and waits for its turn there."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.end = 0.0
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        """The first batch is in hand."""
+        if batch_idx:
+            return
+        if self.end:
+            self.turns.report(seconds=time.perf_counter() - self.end)
+        while self.turns.wait()["do"] == "check":
+            self.turns.report(check=None)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Any batch may be the last."""
+        self.end = time.perf_counter()
+
+
+def boundary(turns: Turns, threads: int, batch: int, data: str | None, samples: int, kind: str) -> None:
+    """`Trainer.fit` with all defaults; the figure is the time between two epochs."""
+    loader = fw.data.DataLoader(dataset(samples, data), batch_size=batch, shuffle=True, drop_last=True)
+    fw.Trainer(max_epochs=1_000_000, callbacks=[Boundaries(turns)], **trainer_options(kind)).fit(MLP(), loader)
+
+
+fit.drives_itself = fit_one_layer.drives_itself = boundary.drives_itself = True  # type: ignore[attr-defined]
+
+
+def bare_boundary(threads: int, batch: int, data: str | None, samples: int, kind: str) -> Work:
+    """The same of a loop written by hand: what the DataLoader takes to begin again."""
+    loader = fw.data.DataLoader(dataset(samples, data), batch_size=batch, shuffle=True, drop_last=True)
+    update = updater(kind)
+
+    def once() -> float:
+        taken, start = 0.0, time.perf_counter()
+        for x, y in loader:
+            taken = taken or time.perf_counter() - start
+            update(fw.numpy.asarray(x), fw.numpy.asarray(y))
+        return taken
+
+    return Work(once, warm=False, reports_itself=True)
 
 
 def one_layer_loader(steps: int) -> fw.data.DataLoader:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from framework.data.csvfile import Array, as_numbers
+from framework.data.csvfile import Array, Block, as_numbers
 from framework.data.dataset import host_float
 from framework.errors import ConfigError, DataError
 
 MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
-# Gives the error about a cell: what is wrong, its column, its row within the block.
-Fault = Callable[[str, str, int], Exception]
-Cells = Mapping[str, Sequence[str]]
 
 
 @dataclass
@@ -67,19 +64,19 @@ class Schema:
         other.target = []
         return other
 
-    def collect(self, cells: Cells, fault: Fault) -> None:
+    def collect(self, block: Block) -> None:
         """Take one block into account."""
         for name, found in self._found.items():
             if isinstance(found, Counter):
-                values = [cell.strip() for cell in cells[name]]
+                values = [cell.strip() for cell in block.columns[name]]
                 found.update(values)
                 gaps = np.fromiter([value in self.missing_values for value in values], bool, len(values))
             else:
-                numbers = self._numbers(name, cells[name], fault)
+                numbers = self._numbers(name, block)
                 found.add(numbers)
                 gaps = np.isnan(numbers)
             if name in self.target or self.missing == "error":
-                self._refuse(gaps, name, cells[name], fault)
+                self._refuse(gaps, name, block)
 
     def finish(self, path: str) -> None:
         """Settle categories and statistics, when all blocks were collected."""
@@ -92,14 +89,13 @@ class Schema:
             self.statistics[name] = found.result()
         self._found = {}
 
-    def _numbers(self, name: str, cells: Sequence[str], fault: Fault) -> Array:
-        values, bad = as_numbers(cells, self.missing_values)
+    def _numbers(self, name: str, block: Block) -> Array:
+        values, bad = block.numbers(name, self.missing_values)
         if bad is not None:
-            text = cells[bad]
             if np.isinf(values[bad]):
-                raise fault(f"{text!r} is not finite; correct it, or add it to missing_values", name, bad)
-            raise fault(
-                f"{text!r} is no number. If the column holds categories, name it in categorical=[…]; if it marks a "
+                raise block.error("{cell} is not finite; correct it, or add it to missing_values", name, bad)
+            raise block.error(
+                "{cell} is no number. If the column holds categories, name it in categorical=[…]; if it marks a "
                 "missing value, add it to missing_values",
                 name,
                 bad,
@@ -108,45 +104,40 @@ class Schema:
         if dtype.kind in "iu":
             wrong = np.flatnonzero((values != np.rint(values)) & ~np.isnan(values))
             if wrong.size:
-                raise fault(f"{cells[wrong[0]]!r} is no integer, but its dtype is {dtype}", name, int(wrong[0]))
+                raise block.error(f"{{cell}} is no integer, but its dtype is {dtype}", name, int(wrong[0]))
         return values
 
-    def _refuse(self, gaps: Array, name: str, cells: Sequence[str], fault: Fault) -> None:
+    def _refuse(self, gaps: Array, name: str, block: Block) -> None:
         """Raise where a cell is missing that must not be."""
         if gaps.any():
-            row = int(gaps.argmax())
-            advice = (
-                "a target must be there; leave the row out"
-                if name in self.target
-                else "fill it in, or pass missing='mean' or a number"
-            )
-            raise fault(f"the cell is empty ({cells[row]!r}); {advice}", name, row)
+            is_target = name in self.target
+            advice = "a target must be there; leave the row out" if is_target else "pass missing='mean' or a number"
+            raise block.error(f"the cell is empty ({{cell}}); {advice}, or fill it in", name, int(gaps.argmax()))
 
 
-def encode(schema: Schema, cells: Cells, fault: Fault) -> tuple[Array, ...]:
+def encode(schema: Schema, block: Block) -> tuple[Array, ...]:
     """One block as arrays: numbers, codes and target, those that there are."""
     parts = []
     if schema.numeric:
-        parts.append(_numbers(schema, cells, fault))
+        parts.append(_numbers(schema, block))
     if schema.coded:
-        parts.append(np.stack([_codes(schema, name, cells[name], fault) for name in schema.coded], axis=1))
+        parts.append(np.stack([_codes(schema, name, block) for name in schema.coded], axis=1))
     if schema.target:
-        targets = [_target(schema, name, cells[name], fault) for name in schema.target]
+        targets = [_target(schema, name, block) for name in schema.target]
         parts.append(targets[0] if schema.single_target else np.stack(targets, axis=1))
     return tuple(parts)
 
 
-def _numbers(schema: Schema, cells: Cells, fault: Fault) -> Array:
+def _numbers(schema: Schema, block: Block) -> Array:
     dtypes = [np.dtype(schema.dtypes.get(name, host_float())) for name in schema.numeric]
     dtype = np.result_type(*dtypes, host_float()) if schema.normalize else np.result_type(*dtypes)
-    first = schema._numbers(schema.numeric[0], cells[schema.numeric[0]], fault)
-    out = np.empty((len(first), len(schema.numeric)), dtype)
+    out = np.empty((block.count, len(schema.numeric)), dtype)
     for k, name in enumerate(schema.numeric):
-        values = first if k == 0 else schema._numbers(name, cells[name], fault)
+        values = schema._numbers(name, block)
         gaps = np.isnan(values)
         if gaps.any():
             if schema.missing == "error":
-                schema._refuse(gaps, name, cells[name], fault)
+                schema._refuse(gaps, name, block)
             mean = schema.statistics[name]["mean"]
             values[gaps] = mean if schema.missing == "mean" else float(schema.missing)
         if schema.normalize:
@@ -156,31 +147,29 @@ def _numbers(schema: Schema, cells: Cells, fault: Fault) -> Array:
     return out
 
 
-def _codes(schema: Schema, name: str, cells: Sequence[str], fault: Fault, is_target: bool = False) -> Array:
+def _codes(schema: Schema, name: str, block: Block, is_target: bool = False) -> Array:
     known = {value: code for code, value in enumerate(schema.categories[name])}
     other = -1 if schema.missing == "error" or is_target else len(known)
+    cells = block.columns[name]
     codes = np.fromiter([known.get(cell.strip(), other) for cell in cells], np.int64, len(cells))
     unknown = np.flatnonzero(codes < 0)
     if unknown.size:
-        row = int(unknown[0])
         gaps = np.fromiter([cell.strip() in schema.missing_values for cell in cells], bool, len(cells))
-        schema._refuse(gaps, name, cells, fault)
-        shown = ", ".join(list(known)[:10])
-        raise fault(
-            f"{cells[row]!r} is none of the {len(known)} known categories ({shown}{', …' if len(known) > 10 else ''})"
-            + ("" if is_target else "; missing='mean' or a number gives unknown ones a code of their own"),
-            name,
-            row,
+        schema._refuse(gaps, name, block)
+        shown = ", ".join(list(known)[:10]) + (", …" if len(known) > 10 else "")
+        advice = "" if is_target else "; missing='mean' or a number gives unknown ones a code of their own"
+        raise block.error(
+            f"{{cell}} is none of the {len(known)} known categories ({shown}){advice}", name, int(unknown[0])
         )
     return codes
 
 
-def _target(schema: Schema, name: str, cells: Sequence[str], fault: Fault) -> Array:
+def _target(schema: Schema, name: str, block: Block) -> Array:
     if name in schema.categories:
-        codes = _codes(schema, name, cells, fault, is_target=True)
+        codes = _codes(schema, name, block, is_target=True)
         return codes.astype(schema.dtypes[name]) if name in schema.dtypes else codes
-    values = schema._numbers(name, cells, fault)
-    schema._refuse(np.isnan(values), name, cells, fault)
+    values = schema._numbers(name, block)
+    schema._refuse(np.isnan(values), name, block)
     return values.astype(schema.dtypes.get(name, host_float()))
 
 
@@ -197,10 +186,12 @@ class _Moments:
         self.missing += len(values) - len(there)
         if not there.size:
             return
-        mean, total = float(there.mean()), self.count + there.size
-        shift = mean - self.mean
-        self.squares += float(((there - mean) ** 2).sum()) + shift**2 * self.count * there.size / total
-        self.mean += shift * there.size / total
+        total = self.count + there.size
+        with np.errstate(over="ignore"):
+            mean = there.mean()
+            shift = mean - self.mean
+            self.squares += float(((there - mean) ** 2).sum() + shift**2 * (self.count * there.size / total))
+        self.mean += float(shift * (there.size / total))
         self.count = total
         self.low, self.high = min(self.low, float(there.min())), max(self.high, float(there.max()))
 

@@ -95,7 +95,6 @@ class CSVDataset(BlockDataset):
                 normalize=bool(normalize),
             )
             self._settle(categorical)
-        self._places = {name: k for k, name in enumerate(self._file.columns)}
         self._scan(collects=like is None)
 
     @property
@@ -138,10 +137,7 @@ class CSVDataset(BlockDataset):
     def read_block(self, number: int) -> tuple[Array, ...]:
         """The samples of one block, encoded: see the class."""
         start, stop = self._offsets[number], self._offsets[number + 1]
-        line = self._lines[number]
-        cells = self._file.cells(self._file.read(start, stop, line), start, line)
-        columns = {name: cells[place] for name, place in self._places.items() if name in self._used}
-        return encode(self.schema, columns, lambda text, name, row: self._file.error(text, name, row, start, line))
+        return encode(self.schema, self._file.read(start, stop, self._lines[number]))
 
     def __repr__(self) -> str:
         target = f", target={self.schema.target}" if self.schema.target else ""
@@ -151,17 +147,17 @@ class CSVDataset(BlockDataset):
 
     def _scan(self, collects: bool) -> None:
         file, schema = self._file, self.schema
-        self._used = {*schema.numeric, *schema.coded, *(name for name in schema.target if name in self._places)}
+        file.plain = not schema.categories
         sizes, offsets, lines = [], [], []
-        for rows, start, line in file.scan(self.buffer):
-            cells = file.cells(rows, start, line)
-            sizes.append(len(rows))
-            offsets.append(start)
-            lines.append(line)
+        for block in file.scan(self.buffer):
+            sizes.append(block.count)
+            offsets.append(block.start)
+            lines.append(block.line)
             if collects:
-                columns = {name: cells[place] for name, place in self._places.items() if name in self._used}
-                schema.collect(columns, lambda text, name, row: file.error(text, name, row, start, line))  # noqa: B023
-            del rows, cells
+                schema.collect(block)
+            elif not file.plain:
+                block.columns  # noqa: B018  # rows of another length are found here
+            del block
         if collects:
             schema.finish(str(self.path))
         self._sizes = np.array(sizes, np.int64)
@@ -180,9 +176,8 @@ class CSVDataset(BlockDataset):
         schema.settle(names)
 
     def _text_columns(self) -> list[str]:
-        for rows, start, line in self._file.scan(self.buffer):
-            columns = zip(self._file.columns, self._file.cells(rows, start, line))
-            return [name for name, cells in columns if _is_text(cells, self.schema.missing_values)]
+        for block in self._file.scan(self.buffer):
+            return [name for name, cells in block.columns.items() if _is_text(cells, self.schema.missing_values)]
         return []
 
     def _names(self, given: Any, argument: str) -> list[str]:

@@ -10,6 +10,7 @@ from framework.autodiff import Tensor, as_tensor, get_default_dtype, ops
 from framework.errors import ConfigError, ShapeError
 from framework.nn import functional as F
 from framework.nn import init
+from framework.nn.functional.arguments import check_probability
 from framework.nn.functional.attention import attention_weights, hiding
 from framework.nn.layers import Dropout, Linear
 from framework.nn.module import Module
@@ -72,8 +73,7 @@ class MultiheadAttention(Module):
                 raise ConfigError(f"MultiheadAttention: {name} is a number from 1 on, got {n!r}")
         if embed_dim % num_heads:
             raise ConfigError(f"MultiheadAttention: {embed_dim} features do not make {num_heads} equal heads")
-        if not 0 <= dropout <= 1:
-            raise ConfigError(f"MultiheadAttention: dropout is a probability in [0, 1], got {dropout!r}")
+        check_probability(dropout, "MultiheadAttention", "dropout")
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads

@@ -145,10 +145,21 @@ class _Forward(_Conv):
         x = self._checked(input)
         padding = self.padding
         if self.padding_mode != "zeros":
+            self._check_continuation(x)
             widths = (*((0, 0),) * (x.ndim - self.axes), *self._around)
             x, padding = ops.pad(x, widths, mode=_MODES[self.padding_mode]), 0
         fn = F.conv1d if self.axes == 1 else F.conv2d
         return fn(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _check_continuation(self, x: Tensor) -> None:
+        """Raise ShapeError where the padding asks for more than the input has."""
+        spare = {"reflect": 1, "circular": 0}.get(self.padding_mode)
+        if spare is not None and any(max(p) > n - spare for p, n in zip(self._around, x.shape[-self.axes :])):
+            raise ShapeError(
+                f"{type(self).__name__}({self.in_channels}, {self.out_channels}): padding_mode={self.padding_mode!r} "
+                f"continues an axis by {'less than' if spare else 'at most'} its length, got input of shape {x.shape} "
+                f"and padding {self.padding!r}"
+            )
 
 
 class Conv1d(_Forward):

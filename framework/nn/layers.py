@@ -9,7 +9,7 @@ from framework.autodiff import Tensor, get_default_dtype, ops
 from framework.errors import ConfigError
 from framework.nn import functional as F
 from framework.nn import init
-from framework.nn.functional.layer import check_probability
+from framework.nn.functional.arguments import check_probability
 from framework.nn.module import Module
 from framework.nn.parameter import Parameter
 
@@ -72,6 +72,9 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
+        for name, axis in (("start_dim", start_dim), ("end_dim", end_dim)):
+            if not isinstance(axis, int) or isinstance(axis, bool):
+                raise ConfigError(f"Flatten: {name} is the number of an axis, got {axis!r}")
         self.start_dim = start_dim
         self.end_dim = end_dim
 
@@ -112,7 +115,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        check_probability(p)
+        check_probability(p, "Dropout")
         self.p = p
         self.inplace = inplace
 

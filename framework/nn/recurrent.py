@@ -9,6 +9,7 @@ from framework.autodiff import Tensor, as_tensor, get_default_dtype, ops
 from framework.errors import ConfigError, ShapeError
 from framework.nn import functional as F
 from framework.nn import init
+from framework.nn.functional.arguments import check_probability
 from framework.nn.module import Module
 from framework.nn.parameter import Parameter
 
@@ -46,8 +47,7 @@ class _Recurrent(Module):
         for what, n in given:
             if not isinstance(n, int) or isinstance(n, bool) or n < 1:
                 raise ConfigError(f"{name}: {what} is a number from 1 on, got {n!r}")
-        if not 0 <= dropout <= 1:
-            raise ConfigError(f"{name}: dropout is a probability in [0, 1], got {dropout!r}")
+        check_probability(dropout, name, "dropout")
         if not 0 <= proj_size < sizes[1]:
             raise ConfigError(f"{name}: proj_size is smaller than hidden_size {sizes[1]}, got {proj_size!r}")
         self.input_size, self.hidden_size = sizes

@@ -231,6 +231,9 @@ class Optimizer:
         for i, group in enumerate(self.param_groups):
             params = group["params"]
             layout = self._layouts[i] if i < len(self._layouts) else None
+            if layout is not None and layout.is_steady(params):
+                found += [run.g for run in layout.runs]
+                continue
             codes = None if layout is None else layout.look(params)
             if layout is not None and codes is not None and layout.is_arranged(codes):
                 found += [run.g for run in layout.runs]

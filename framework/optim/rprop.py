@@ -91,6 +91,7 @@ class Rprop(Optimizer):
             return super().step(closure)
         recorder = self._listener()
         if recorder is not None:
+            recorder.give_up("an optimizer steps with a closure")
             return recorder.barrier("optimizer.step", lambda: self.step(closure))
         if closure is None:
             raise ConfigError(

@@ -134,6 +134,7 @@ class WholeOptimizer(Optimizer):
             )
         recorder = self._listener()
         if recorder is not None:
+            recorder.give_up("an optimizer steps with a closure")
             return recorder.barrier("optimizer.step", lambda: self.step(closure))
         flag, self.apply_if = self.apply_if, None
         if (flag is not None and not bool(flag)) or not any(p.requires_grad for p in self.param_groups[0]["params"]):

@@ -188,13 +188,13 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
     def current_epoch(self) -> int:
         """Index of the epoch under way; 0 without a Trainer."""
         port = self._port
-        return 0 if port is None else port.trainer.current_epoch if port.counters is None else port.counters[0]
+        return 0 if port is None else port.trainer.current_epoch
 
     @property
     def global_step(self) -> int:
         """Optimizer updates done; 0 without a Trainer."""
         port = self._port
-        return 0 if port is None else port.trainer.global_step if port.counters is None else port.counters[1]
+        return 0 if port is None else port.trainer.global_step
 
     @property
     def logger(self) -> Logger | None:

@@ -78,12 +78,18 @@ class TrainerState:
     @property
     def current_epoch(self) -> int:
         """Index of the epoch under way."""
-        return self.progress.epoch
+        counters = self._counters_of_the_call()
+        return self.progress.epoch if counters is None else counters[0]
 
     @property
     def global_step(self) -> int:
         """Optimizer updates done."""
-        return self.progress.global_step
+        counters = self._counters_of_the_call()
+        return self.progress.global_step if counters is None else counters[1]
+
+    def _counters_of_the_call(self) -> Any:
+        """Epoch and updates as numbers of the call, while `compile` records a step; else None."""
+        return None if self._fit is None else self._fit.port.counters
 
     @property
     def is_last_batch(self) -> bool:

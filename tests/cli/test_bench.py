@@ -266,7 +266,7 @@ def test_the_frames_that_are_counted_are_those_from_fit_to_training_step(tmp_pat
     module = our_trainer.OneLayer()
     trainer = framework.Trainer(max_epochs=1, default_root_dir=tmp_path, enable_progress_bar=False, backend="cpu")
     trainer.fit(module, our_trainer.one_layer_loader(2))
-    assert 2 <= module.frames <= 6
+    assert 2 <= our_trainer.FRAMES[0] <= 6
 
 
 # -- figures, bars, pages --------------------------------------------------------------------------

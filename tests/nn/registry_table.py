@@ -22,8 +22,6 @@ from framework.autodiff import Tensor
 from framework.errors import BackendError
 
 FULL = os.environ.get("FW_TEST_CASES") == "full"
-IN_SHORT = 4
-"""How many rows of one name the longest checks take where not everything is run."""
 
 
 def backends() -> list[str]:
@@ -123,11 +121,11 @@ for _entry in (*MODULES, *OPTIMIZERS):
     REGISTRY.setdefault(_entry.name, []).append(_entry)
 
 
-def entries(name: str, short: bool = False) -> Iterator[Entry]:
-    """The rows of a name; a few of them, spread over all, where `short` and not everything is run."""
+def entries(name: str, most: int = 1000) -> Iterator[Entry]:
+    """The rows of a name; no more than `most` of them, spread over all, where not everything is run."""
     rows = REGISTRY[name]
-    if short and not FULL:
-        rows = [rows[len(rows) * k // IN_SHORT] for k in range(min(IN_SHORT, len(rows)))]
+    if len(rows) > most and not FULL:
+        rows = [rows[len(rows) * k // most] for k in range(most)]
     for entry in rows:
         with about(entry):
             yield entry

@@ -194,7 +194,7 @@ def test_what_is_said_of_modules() -> None:
         nn.MultiheadAttention(4, 3)
     with pytest.raises(ConfigError, match="num_heads is a number from 1 on"):
         nn.MultiheadAttention(4, 0)
-    with pytest.raises(ConfigError, match="dropout is a probability"):
+    with pytest.raises(ConfigError, match="dropout is the probability"):
         nn.MultiheadAttention(4, 2, dropout=1.5)
     with pytest.raises(
         ShapeError, match=r"MultiheadAttention\(4, 2\): the last axes are embed_dim 4.*query \(3, 2, 3\)"

@@ -1,38 +1,28 @@
-"""One table of every module; each row is driven through init, forward, backward and state dict."""
+"""Every module: both modes, second order, batches, copies, host arrays, and PyTorch's numbers."""
 
 from __future__ import annotations
 
 import copy
-import os
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from module_table import CONTAINERS, ROWS, Row
+from module_table import Row
+from registry_table import FULL, MODULES, entries
 
 import framework as fw
 from framework import nn
 from framework.autodiff import Tensor, vmap
 
-BACKENDS = ("cpu", "strict")
-FULL = os.environ.get("FW_TEST_CASES") == "full"
+each_name = pytest.mark.parametrize("name", sorted({entry.name for entry in MODULES} - {"Sequential"}))
+MANY = 1000
 
 
-all_rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-
-IN_SHORT = 4
-"""How many rows of a module the longest checks take where not everything is run."""
-
-
-def shortened(rows: list[Row]) -> Any:
-    """A test for each row; those of most rows only where everything is run."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.name, []).append(row)
-    short = {id(group[len(group) * k // IN_SHORT]) for group in groups.values() for k in range(IN_SHORT)}
-    params = [pytest.param(r, id=r.id, marks=[] if id(r) in short else [pytest.mark.slow]) for r in rows]
-    return pytest.mark.parametrize("row", params)
+def rows(name: str, most: int = MANY) -> Iterator[Row]:
+    """The rows of a module, or `most` of them."""
+    return (entry.row for entry in entries(name, most))
 
 
 def tensors(arrays: list[np.ndarray], backend: str = "cpu", grad: bool = True) -> list[Tensor]:
@@ -46,84 +36,68 @@ def leaves_of(given: list[Tensor]) -> list[Tensor]:
     return [x for x in given if x.requires_grad]
 
 
-def test_the_table_is_complete() -> None:
-    exported = {
-        name
-        for name, value in ((name, getattr(nn, name)) for name in dir(nn))
-        if isinstance(value, type) and issubclass(value, nn.Module) and value is not nn.Module
-    }
-    assert {row.name for row in ROWS} | CONTAINERS == exported
+@each_name
+def test_backends_agree(name: str) -> None:
+    for row in rows(name, 3):
+        results = []
+        for backend in ("cpu", "strict"):
+            with fw.use_backend(backend):
+                fw.seed_everything(3)
+                module = row.build().double()
+                given = tensors(row.inputs(), backend)
+                out = row.run(module, *given)
+                out.sum().backward()
+                leaves = (*leaves_of(given), *module.parameters())
+                results.append([out.detach().numpy(), *(t.grad.numpy() for t in leaves)])
+        for a, b in zip(*results):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@all_rows
-def test_init_forward_backward_state_dict(row: Row, backend: str) -> None:
-    with fw.use_backend(backend):
-        fw.seed_everything(1)
-        module = row.build()
-        arrays = row.inputs("float32")
-        given = tensors(arrays, backend)
-        out = row.run(module, *given)
-        assert out.backend == backend
-        assert out.dtype == "float32"
-        out.sum().backward()
-        leaves = [*leaves_of(given), *module.parameters()]
-        for leaf in leaves:
-            assert leaf.grad is not None
-            assert leaf.grad.shape == leaf.shape
-            assert leaf.grad.dtype == "float32"
-        saved = module.state_dict()
-        fw.seed_everything(2)
-        other = row.build()
-        assert other.load_state_dict(saved) == ([], [])
-        assert {k: v.tolist() for k, v in other.state_dict().items()} == {k: v.tolist() for k, v in saved.items()}
-        again = row.run(other, *tensors(arrays, backend))
-        assert again.tolist() == out.tolist()
-        for a, t in zip(row.inputs("float32"), given):
-            np.testing.assert_array_equal(t.detach().numpy(), a)
+class Bound:
+    """A module as a function of its inputs and parameters, near a point."""
 
+    def __init__(self, row: Row) -> None:
+        self.row, self.module = row, row.build().double()
+        names = [name.rpartition(".") for name, _ in self.module.named_parameters()]
+        owners = dict(self.module.named_modules())
+        self.places = [(owners[owner].__dict__, name) for owner, _, name in names]
+        arrays = row.inputs()
+        self.is_real = [a.dtype.kind == "f" for a in arrays]
+        self.whole = [fw.tensor(a) for a in arrays if a.dtype.kind != "f"]
+        real = [fw.tensor(a) for a in arrays if a.dtype.kind == "f"]
+        self.points = [*real, *(p.detach().clone() for p in self.module.parameters())]
 
-@shortened(ROWS)
-def test_backends_agree(row: Row) -> None:
-    results = []
-    for backend in BACKENDS:
-        with fw.use_backend(backend):
-            fw.seed_everything(3)
-            module = row.build().double()
-            given = tensors(row.inputs(), backend)
-            out = row.run(module, *given)
-            out.sum().backward()
-            results.append([out.detach().numpy(), *(t.grad.numpy() for t in (*leaves_of(given), *module.parameters()))])
-    for a, b in zip(*results):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    def __call__(self, *values: Tensor) -> Tensor:
+        real, whole = iter(values), iter(self.whole)
+        inputs = [next(real if is_real else whole) for is_real in self.is_real]
+        for place, name in self.places:
+            place[name] = next(real)
+        return self.row.run(self.module, *inputs)
 
-
-@shortened(ROWS)
-def test_derivatives_in_both_modes(row: Row) -> None:
-    module = row.build().double()
-    arrays = row.inputs()
-    names = [name.rpartition(".") for name, _ in module.named_parameters()]
-    owners = dict(module.named_modules())
-    real = [a for a in arrays if a.dtype.kind == "f"]
-    whole = [a for a in arrays if a.dtype.kind != "f"]
-
-    def run(*values: Tensor) -> Tensor:
-        for (owner, _, name), value in zip(names, values[len(real) :]):
-            owners[owner].__dict__[name] = value
-        return row.run(module, *values[: len(real)], *map(fw.tensor, whole))
-
-    points = [*map(fw.tensor, real), *(p.detach().clone() for p in module.parameters())]
-    if sum(p.size for p in points) <= 100:
-        assert fw.gradcheck(run, points, eps=1e-5, atol=1e-6)
-        return
-    for seed in range(3):  # of many numbers, along three directions
+    def along(self, seed: int) -> Any:
+        """A weighted sum of the results, on a line through the point in a direction drawn by chance."""
         rng = np.random.default_rng(seed)
-        along = [fw.tensor(rng.normal(size=p.shape)) for p in points]
-        weights = fw.tensor(rng.normal(size=run(*points).shape))
-        moved = fw.tensor(0.0, dtype="float64")
-        assert fw.gradcheck(
-            lambda t: (run(*(p + t * v for p, v in zip(points, along))) * weights).sum(), [moved], eps=1e-5, atol=1e-6
-        )
+        directions = [fw.tensor(rng.normal(size=p.shape)) for p in self.points]
+        weights = fw.tensor(rng.normal(size=self(*self.points).shape))
+        return lambda t: (self(*(p + t * v for p, v in zip(self.points, directions))) * weights).sum()
+
+
+@each_name
+def test_derivatives_in_both_modes(name: str) -> None:
+    for row in rows(name, 3):
+        bound = Bound(row)
+        if sum(p.size for p in bound.points) <= 60:
+            assert fw.gradcheck(bound, bound.points, eps=1e-5, atol=1e-6)
+            continue
+        for seed in range(3):
+            assert fw.gradcheck(bound.along(seed), [fw.tensor(0.0, dtype="float64")], eps=1e-5, atol=1e-6)
+
+
+@each_name
+def test_second_order_in_both_modes(name: str) -> None:
+    for row in rows(name, 3):
+        line = Bound(row).along(7)
+        assert fw.gradcheck(fw.grad(line), [fw.tensor(0.0, dtype="float64")], eps=1e-5, atol=1e-5)
 
 
 def runs_under_vmap(row: Row) -> bool:
@@ -131,63 +105,47 @@ def runs_under_vmap(row: Row) -> bool:
     return "100" not in row.kinds[-1] and not row.kwargs.get("track_running_stats")
 
 
-@shortened([row for row in ROWS if runs_under_vmap(row)])
-def test_under_vmap(row: Row) -> None:
+@each_name
+def test_under_vmap(name: str) -> None:
     """A batch at once gives what each input gives alone."""
-    module = row.build().double()
-    batches = [row.inputs(seed=seed) for seed in range(3)]
-    stacked = [np.stack(arrays) for arrays in zip(*batches)]
-    out = vmap(lambda *inputs: row.run(module, *inputs))(*map(fw.tensor, stacked)).detach().numpy()
-    alone = [row.run(module, *map(fw.tensor, arrays)).detach().numpy() for arrays in batches]
-    np.testing.assert_allclose(out, np.stack(alone), rtol=1e-10, atol=1e-12)
+    for row in filter(runs_under_vmap, rows(name, 4)):
+        module = row.build().double()
+        batches = [row.inputs(seed=seed) for seed in range(3)]
+        stacked = [np.stack(arrays) for arrays in zip(*batches)]
+        out = vmap(lambda *inputs: row.run(module, *inputs))(*map(fw.tensor, stacked)).detach().numpy()
+        alone = [row.run(module, *map(fw.tensor, arrays)).detach().numpy() for arrays in batches]
+        np.testing.assert_allclose(out, np.stack(alone), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@shortened([row for row in ROWS if row.name != "BCELoss"])  # it looks at its input's range, which no replay can
-def test_compiled_equals_eager(row: Row, backend: str) -> None:
-    """The loss, and all gradients, of calls that are recorded and of those that are replayed, bit for bit."""
-    with fw.use_backend(backend):
-        module = row.build().eval()
-        given = tensors(row.inputs("float32"), backend, grad=False)
-        params = list(module.parameters())
-
-        def step(*inputs: Tensor) -> Tensor:
-            loss = (row.run(module, *inputs) ** 2).sum()
-            if params:
-                loss.backward()
-            return loss.detach()
-
-        def results(fn: Any) -> list[Any]:
-            module.zero_grad()
-            return [fn(*given).tolist(), *(p.grad.tolist() for p in params)]
-
-        compiled = fw.compile(step)
-        expected = results(step)
-        for _ in range(4):
-            np.testing.assert_equal(results(compiled), expected)
+@each_name
+def test_copies(name: str) -> None:
+    for row in rows(name, 4):
+        module = row.build()
+        arrays = row.inputs("float32")
+        expected = row.run(module, *tensors(arrays)).tolist()
+        for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            assert repr(twin) == repr(module)
+            assert row.run(twin, *tensors(arrays)).tolist() == expected
+            for p, q in zip(module.parameters(), twin.parameters(), strict=True):
+                assert p is not q
+                assert type(q) is nn.Parameter
+                assert q.requires_grad
+                q.assign(np.zeros(q.shape))
+            assert row.run(module, *tensors(arrays)).tolist() == expected
 
 
-@all_rows
-def test_copies(row: Row) -> None:
-    module = row.build()
-    arrays = row.inputs("float32")
-    expected = row.run(module, *tensors(arrays)).tolist()
-    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert repr(twin) == repr(module)
-        assert row.run(twin, *tensors(arrays)).tolist() == expected
-        for p, q in zip(module.parameters(), twin.parameters(), strict=True):
-            assert p is not q
-            assert type(q) is nn.Parameter
-            assert q.requires_grad
-            q.assign(np.zeros(q.shape))
-        assert row.run(module, *tensors(arrays)).tolist() == expected
-
-
-@all_rows
-def test_host_arrays_are_taken(row: Row) -> None:
-    module = row.build()
-    arrays = row.inputs("float32")
-    assert row.run(module, *arrays).tolist() == row.run(module, *tensors(arrays)).tolist()
+@each_name
+def test_host_arrays_are_taken_and_not_written(name: str) -> None:
+    for row in rows(name, 6):
+        module = row.build()
+        arrays = row.inputs("float32")
+        given = [a.copy() for a in arrays]
+        out = row.run(module, *given)
+        assert out.tolist() == row.run(module.train(), *tensors(arrays)).tolist()
+        if isinstance(out, Tensor) and out.requires_grad:
+            out.sum().backward()
+        for a, b in zip(given, arrays):
+            np.testing.assert_array_equal(a, b)
 
 
 # -- against PyTorch -------------------------------------------------------------------------------
@@ -196,10 +154,15 @@ def test_host_arrays_are_taken(row: Row) -> None:
 @pytest.mark.reference
 @pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss by both")
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-@pytest.mark.parametrize("seed", range(3 if FULL else 1))
-@all_rows
-def test_equals_torch(row: Row, seed: int) -> None:
+@each_name
+def test_equals_torch(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    for row in rows(name):
+        for seed in range(3 if FULL else 1):
+            check_against(torch, row, seed)
+
+
+def check_against(torch: Any, row: Row, seed: int) -> None:
     theirs = row.build(torch.nn, torch.tensor).double()
     ours = row.build().double()
     assert list(ours.state_dict()) == list(theirs.state_dict())

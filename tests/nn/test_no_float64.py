@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from module_table import ROWS, Row
+from registry_table import REGISTRY, entries
 
 import framework as fw
 from framework import metrics, nn, optim
 from framework.autodiff import Tensor
 from framework.backend import registry
+from framework.optim import lr_scheduler
 
 FOUND: list[str] = []
 
@@ -162,16 +163,72 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_every_module(watched: str, row: Row) -> None:
-    module = row.build()
-    given = [fw.tensor(a, requires_grad=a.dtype.kind == "f" and i == 0) for i, a in enumerate(row.inputs("float32"))]
-    out = row.run(module, *given)
-    (out * out).sum().backward()
-    assert {t.grad.dtype.name for t in (*given, *module.parameters()) if t.requires_grad} <= {"float32"}
-    with fw.no_grad():
-        assert row.run(module.eval(), *given).dtype == "float32"
-    assert FOUND == []
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_every_module_and_optimizer(watched: str, name: str) -> None:
+    """Two training steps of each row of the registry, and an evaluation."""
+    for entry in entries(name, 12):
+        module, optimizer = entry.trained()
+        step = entry.step(module, optimizer)
+        for seed in range(2):
+            given = entry.inputs(watched, seed)
+            assert step(*given).dtype == "float32"
+        assert {p.grad.dtype.name for p in module.parameters()} <= {"float32"}
+        kept = [*module.parameters(), *([] if name.endswith("Loss") else module.buffers())]  # a weight keeps its dtype
+        assert {t.dtype.name for t in kept} <= {"float32", "int64"}
+        if optimizer is not None:
+            optimizer.load_state_dict(optimizer.state_dict())
+            step(*given)
+        x = next((x for x in given if x.dtype == "float32"), None)
+        if x is not None:  # the gradient of an input
+            x.requires_grad = True
+            out = entry.row.run(module, *given)
+            (out * out).sum().backward()
+            assert x.grad.dtype == "float32"
+        with fw.no_grad():
+            assert entry.row.run(module.eval(), *given).dtype == "float32"
+        assert FOUND == []
+
+
+SCHEDULES: dict[str, Callable[[Any], Any]] = {
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 1, ONE / 2),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [1, 2], ONE / 2),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, ONE / 2),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 3, ONE / 100),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, eta_min=ONE / 100),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, ONE / 2),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, ONE, total_steps=5),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, factor=ONE / 2, patience=0),
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda step: ONE / (1 + step)),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o, ONE / 2), lr_scheduler.ExponentialLR(o, ONE / 2)], [2]
+    ),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, ONE / 2, 2),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 3, 2 * ONE),
+}
+
+
+def test_every_schedule_is_here() -> None:
+    base = lr_scheduler.LRScheduler
+    offered = {name: getattr(lr_scheduler, name) for name in dir(lr_scheduler)}
+    assert set(SCHEDULES) == {n for n, v in offered.items() if isinstance(v, type) and issubclass(v, base)} - {
+        base.__name__
+    }
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule(watched: str, name: str) -> None:
+    for make in (lambda p: optim.SGD(p, 0.1, momentum=0.9), lambda p: optim.AdamW(p, 0.1)):
+        net = nn.Linear(3, 2)
+        optimizer = make(net.parameters())
+        schedule = SCHEDULES[name](optimizer)
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(net(fw.random.normal((5, 3))), fw.random.normal((5, 2)))
+            loss.backward()
+            optimizer.step()
+            schedule.step(*[loss] * (name == "ReduceLROnPlateau"))
+        assert net.weight.dtype == "float32"
+        assert FOUND == []
 
 
 @pytest.mark.parametrize("name", LOSSES)

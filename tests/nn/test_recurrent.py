@@ -157,7 +157,7 @@ def test_a_pair_is_needed() -> None:
         ({"input_size": 0}, "input_size is a number from 1 on, got 0"),
         ({"hidden_size": 1.5}, "hidden_size is a number"),
         ({"num_layers": 0}, "num_layers is a number"),
-        ({"dropout": -0.1}, "dropout is a probability"),
+        ({"dropout": -0.1}, "dropout is the probability"),
         ({"proj_size": 4}, "proj_size is smaller than hidden_size 4, got 4"),
     ],
 )

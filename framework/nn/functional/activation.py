@@ -7,6 +7,7 @@ from typing import Any
 
 from framework.autodiff import Tensor, as_tensor, ops
 from framework.errors import ConfigError
+from framework.nn.functional.arguments import as_number, as_real
 
 tanh = ops.tanh
 sigmoid = ops.sigmoid
@@ -26,7 +27,7 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where positive, else `negative_slope`·x."""
     x = as_tensor(input)
-    return ops.where(x > 0, x, x * float(negative_slope))
+    return ops.where(x > 0, x, x * as_number("leaky_relu", "negative_slope", negative_slope))
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -34,7 +35,7 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     x = as_tensor(input)
     positive = x > 0
     below = ops.where(positive, 0.0, x)  # no overflow in the branch that is not taken
-    return ops.where(positive, x, ops.expm1(below) * float(alpha))
+    return ops.where(positive, x, ops.expm1(below) * as_number("elu", "alpha", alpha))
 
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
@@ -60,10 +61,12 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(`beta`·x)) / `beta`; x itself where `beta`·x exceeds `threshold`."""
-    x = as_tensor(input)
-    beta = float(beta)
+    x = as_real("softplus", as_tensor(input))
+    beta, threshold = as_number("softplus", "beta", beta), as_number("softplus", "threshold", threshold)
+    if beta == 0:
+        raise ConfigError("softplus: it is divided by beta, which is not zero; got 0")
     scaled = x * beta
-    return ops.where(scaled > float(threshold), x, ops.logaddexp(scaled, 0.0) / beta)
+    return ops.where(scaled > threshold, x, ops.logaddexp(scaled, 0.0) / beta)
 
 
 def _axis(dim: int | None, ndim: int) -> int:

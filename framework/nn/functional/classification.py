@@ -8,6 +8,7 @@ from typing import Any
 
 from framework.autodiff import Tensor, as_tensor, no_grad, ops
 from framework.errors import ConfigError, DataError, DTypeError, ShapeError
+from framework.nn.functional.arguments import as_real
 from framework.nn.functional.reduction import REDUCTIONS, check_not_empty, check_reduction, pair, reduce
 
 
@@ -44,12 +45,14 @@ def cross_entropy(
     logits = input if isinstance(input, Tensor) else as_tensor(input)
     if not isinstance(target, Tensor):
         target = as_tensor(target, logits)
+    if logits._node is None:  # what has a gradient has the right dtype
+        logits = as_real("cross_entropy", logits)
     check_reduction("cross_entropy", reduction)
     classes_last = _classes_last(logits)
     if weight is None and not label_smoothing and ignore_index == -100 and _all_count(target):
         try:
             return ops.softmax_cross_entropy(classes_last, target, reduction=reduction)
-        except (IndexError, ShapeError, DTypeError):
+        except (IndexError, ValueError, TypeError):
             pass  # probabilities as targets, or the checks below say what is wrong
     if target.dtype.kind == "float":
         return _soft_cross_entropy(classes_last, logits, target, weight, reduction, label_smoothing)
@@ -66,7 +69,7 @@ def nll_loss(
 
     Arguments and errors as for `cross_entropy`, without probabilities as targets.
     """
-    log_p = as_tensor(input)
+    log_p = as_real("nll_loss", as_tensor(input))
     target = as_tensor(target, log_p)
     check_reduction("nll_loss", reduction)
     classes_last = _classes_last(log_p)
@@ -81,7 +84,9 @@ def _classes_last(x: Tensor) -> Tensor:
 
 def _check_targets(name: str, given: Tensor, classes_last: Tensor, target: Tensor, reduction: str) -> None:
     expected = classes_last.shape[:-1]
-    if target.shape != expected or not given.shape:
+    if not given.shape:
+        raise ShapeError(f"{name}: got input of shape (); expected (N, C), (N, C, d1, …) or (C,)")
+    if target.shape != expected:
         hint = ""
         if target.size == math.prod(expected) and target.shape != expected:
             hint = f" Reshape it: target.reshape({', '.join(map(str, expected)) or '()'})"
@@ -92,7 +97,9 @@ def _check_targets(name: str, given: Tensor, classes_last: Tensor, target: Tenso
         raise DTypeError(
             f"{name}: targets are class numbers of an integer dtype, got {target.dtype.name}; use .astype('int64')"
         )
-    check_not_empty(name, target, reduction)
+    if not classes_last.shape[-1]:
+        raise ShapeError(f"{name}: got input of shape {given.shape}; its axis of classes has no element")
+    check_not_empty(name, given, target.size, reduction)
 
 
 def _all_count(target: Tensor) -> bool:
@@ -179,7 +186,7 @@ def _soft_cross_entropy(
             f"class numbers need an integer dtype: target.astype('int64')"
         )
     _check_smoothing(smoothing)
-    check_not_empty("cross_entropy", given, reduction)
+    check_not_empty("cross_entropy", given, given.size, reduction)
     smoothing = float(smoothing)
     classes = logits.shape[-1]
     target = _classes_last(target)
@@ -190,9 +197,15 @@ def _soft_cross_entropy(
     return reduce(-ops.sum(ops.log_softmax(logits, axis=-1) * target, axis=-1), reduction)
 
 
-def _factors(weight: Any, like: Tensor) -> Tensor:
+def _factors(name: str, weight: Any, like: Tensor) -> Tensor:
     """A weight, in the dtype of `like` and broadcast to its shape."""
-    return ops.broadcast_to(ops.astype(as_tensor(weight, like), like.dtype), like.shape)
+    weight = as_tensor(weight, like)
+    try:
+        return ops.broadcast_to(ops.astype(weight, like.dtype), like.shape)
+    except ShapeError:
+        raise ShapeError(
+            f"{name}: a weight of shape {weight.shape} does not broadcast to input of shape {like.shape}"
+        ) from None
 
 
 def binary_cross_entropy_with_logits(
@@ -207,9 +220,10 @@ def binary_cross_entropy_with_logits(
     x, y = pair("binary_cross_entropy_with_logits", input, target, reduction)
     positive = ops.logaddexp(-x, 0.0)
     if pos_weight is not None:
-        positive = positive * ((_factors(pos_weight, x) - 1) * y + 1)
+        positive = positive * ((_factors("binary_cross_entropy_with_logits: pos_weight", pos_weight, x) - 1) * y + 1)
     loss = (1 - y) * x + positive
-    return reduce(loss if weight is None else loss * _factors(weight, loss), reduction)
+    name = "binary_cross_entropy_with_logits"
+    return reduce(loss if weight is None else loss * _factors(name, weight, loss), reduction)
 
 
 _LOWEST_LOG = -100.0
@@ -238,7 +252,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reducti
                 "for logits use binary_cross_entropy_with_logits"
             )
     loss = -(y * _bounded_log(x) + (1 - y) * _bounded_log(1 - x))
-    return reduce(loss if weight is None else loss * _factors(weight, loss), reduction)
+    return reduce(loss if weight is None else loss * _factors("binary_cross_entropy", weight, loss), reduction)
 
 
 def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Tensor:

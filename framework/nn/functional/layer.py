@@ -6,15 +6,9 @@ from typing import Any
 
 from framework import random
 from framework.autodiff import Tensor, as_tensor, ops
-from framework.errors import ConfigError
+from framework.nn.functional.arguments import check_probability
 
 linear = ops.linear
-
-
-def check_probability(p: float) -> None:
-    """Raise ConfigError unless `p` is in [0, 1]."""
-    if not 0 <= p <= 1:
-        raise ConfigError(f"dropout: p is the probability that an element is dropped, in [0, 1]; got {p!r}")
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from framework.autodiff import Tensor, as_tensor, no_grad, ops
 from framework.errors import ConfigError, GradientError, ShapeError
+from framework.nn.functional.arguments import as_real
 
 
 def batch_norm(
@@ -41,6 +42,7 @@ def batch_norm(
         [[-1.0], [1.0]]
     """
     x = as_tensor(input, next((t for t in (weight, running_mean) if isinstance(t, Tensor)), None))
+    x = as_real("batch_norm", x)
     if x.ndim < 2:
         raise ShapeError(f"batch_norm: the input has shape (N, C) or (N, C, ...), got {x.shape}")
     channels = x.shape[1]
@@ -129,6 +131,7 @@ def layer_norm(
     """
     x = as_tensor(input, weight if isinstance(weight, Tensor) else None)
     shape = tuple(normalized_shape)
+    x = as_real("layer_norm", x)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"layer_norm over axes of shape {shape}: got input of shape {x.shape}, which must end in it")
     for name, value in (("weight", weight), ("bias", bias)):
@@ -155,6 +158,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         [[-1.0, 1.0, 0.0, 0.0]]
     """
     x = as_tensor(input, weight if isinstance(weight, Tensor) else None)
+    x = as_real("group_norm", x)
     if x.ndim < 2:
         raise ShapeError(f"group_norm: the input has shape (N, C) or (N, C, ...), got {x.shape}")
     n, channels = x.shape[:2]
@@ -193,8 +197,7 @@ def rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, ep
         [[1.0, -1.0]]
     """
     x = as_tensor(input, weight if isinstance(weight, Tensor) else None)
-    if not x.dtype.is_differentiable:
-        x = ops.astype(x, ops.get_default_dtype())
+    x = as_real("rms_norm", x)
     shape = tuple(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"rms_norm over axes of shape {shape}: got input of shape {x.shape}, which must end in it")

@@ -7,6 +7,7 @@ from typing import Any
 
 from framework.autodiff import Tensor, as_tensor, ops
 from framework.errors import ConfigError, ShapeError
+from framework.nn.functional.arguments import as_real
 from framework.nn.functional.conv import spread
 
 
@@ -36,6 +37,11 @@ def _windows(
             if (out - 1) * s >= n + p:  # a window that would begin behind everything
                 out -= 1
             extra = max((out - 1) * s + d * (k - 1) + 1 - n - 2 * p, 0)
+        if n + 2 * p + extra < d * (k - 1) + 1:
+            raise ShapeError(
+                f"{name}: got input of shape {x.shape}; a window of shape {kernel} with dilation {dilation} and "
+                f"padding {around} does not fit into its last two axes. Use a smaller window, or more padding"
+            )
         pairs.append((p, p + extra))
     return {"kernel": kernel, "stride": stride, "padding": tuple(pairs), "dilation": dilation}
 
@@ -65,7 +71,7 @@ def max_pool2d(
         >>> fw.nn.functional.max_pool2d(fw.tensor([[[1.0, 2.0], [4.0, 3.0]]]), 2).tolist()
         [[[4.0]]]
     """
-    x = _images("max_pool2d", input)
+    x = as_real("max_pool2d", _images("max_pool2d", input))
     windows = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
     out = ops.max_pool2d(x, **windows)
     return (out, ops.max_pool2d_places(x, **windows)) if return_indices else out

@@ -6,6 +6,7 @@ from typing import Any
 
 from framework.autodiff import Tensor, ops
 from framework.errors import ConfigError
+from framework.nn.functional.arguments import as_number
 from framework.nn.functional.reduction import pair, reduce
 
 
@@ -32,7 +33,7 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """½d² where |d| ≤ `delta`, else `delta`·(|d| − ½`delta`) (Huber 1964)."""
-    delta = float(delta)
+    delta = as_number("huber_loss", "delta", delta)
     if not delta > 0:
         raise ConfigError(f"huber_loss: delta must be positive, got {delta!r}")
     x, y = pair("huber_loss", input, target, reduction)
@@ -43,7 +44,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """½d²/`beta` where |d| < `beta`, else |d| − ½`beta` (Girshick 2015); `l1_loss` where `beta` is 0."""
-    beta = float(beta)
+    beta = as_number("smooth_l1_loss", "beta", beta)
     if not beta >= 0:
         raise ConfigError(f"smooth_l1_loss: beta must not be negative, got {beta!r}")
     if beta == 0:

@@ -39,7 +39,8 @@ _BELOW = _single(1991279.093, 579769.9617, 74439.14915, 5392.71656, 224.9910256)
 """(Φ(x) − ½)/x as a ratio of polynomials in x², coefficients from the constant upwards, the last one below, 1, left
 out: Φ(x) within 3e-7 for |x| ≤ 5.2. There it has passed 0 and 1, so that it can be held exactly at these beyond.
 
-From a least-squares fit at Chebyshev points to Φ(x) + 4e-7·(x/5.2)^11, weighted anew until the largest errors were even.
+From a least-squares fit at Chebyshev points to Φ(x) + 4e-7·(x/5.2)^11, weighted anew until the
+largest errors were even.
 """
 _LEAST, _MOST, _HALF, _MINUS_HALF, _NONE, _ALL = _single(-5.2, 5.2, 0.5, -0.5, 0.0, 1.0)
 _DENSITY = _single(1 / math.sqrt(2 * math.pi))[0]

@@ -82,12 +82,22 @@ def _by_tap(weight: Array, groups: int) -> Array:
     return parted.transpose(0, 3, 4, 2, 1).reshape(groups, kh * kw * c, o // groups)
 
 
+# Each function that ends in `_to` is given the array for its result, or None.
+
+
 def conv2d(x: Array, weight: Array, bias: Array, *, stride: Pair, padding: Any, dilation: Pair, groups: int) -> Array:
     """The convolution, and a bias added."""
+    return conv2d_to(None, x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def conv2d_to(
+    out: Array, x: Array, weight: Array, bias: Array, *, stride: Pair, padding: Any, dilation: Pair, groups: int
+) -> Array:
+    """`conv2d`, written to `out`, which has channels last in memory."""
     o, c, kh, kw = weight.shape
     places = _places(_images(x, padding), (kh, kw), stride, dilation)
     n, p, q = places.shape[:3]
-    out = np.empty_like(x, shape=(n, p, q, o), order="C")
+    out = np.empty_like(x, shape=(n, p, q, o), order="C") if out is None else out.transpose(0, 2, 3, 1)
     if groups > 1 and c == o // groups == 1:
         return _depthwise(places, weight, bias, out)
     by_tap = _by_tap(weight, groups)
@@ -125,16 +135,50 @@ def _depthwise(places: Array, weight: Array, bias: Array, out: Array) -> Array:
 
 def conv2d_dx(g: Array, weight: Array, *, size: Pair, stride: Pair, padding: Any, dilation: Pair, groups: int) -> Array:
     """The gradient of the images: each result times the kernel, added where the kernel was."""
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return conv2d_dx_to(None, g, weight, size=size, **geometry)
+
+
+def conv2d_dx_to(
+    out: Array,
+    g: Array,
+    weight: Array,
+    *,
+    size: Pair,
+    stride: Pair,
+    padding: Any,
+    dilation: Pair,
+    groups: int,
+) -> Array:
+    """`conv2d_dx`, written to `out`, which has channels last in memory."""
     o, c, kh, kw = weight.shape
     (top, bottom), (left, right) = padding
     h, w = size
     g = channels_last(g)
     n, p, q, _ = g.shape
+    if out is not None:
+        out = out.transpose(0, 2, 3, 1)
     if groups == kh == kw == 1 and (p, q) == tuple(size) and stride == (1, 1):
-        out = np.matmul(g.reshape(-1, o), weight.reshape(o, c))
+        rows_out = None if out is None else out.reshape(-1, c)
+        out = np.matmul(g.reshape(-1, o), weight.reshape(o, c), out=rows_out)
         return out.reshape(n, h, w, c).transpose(0, 3, 1, 2)
-    whole = np.zeros_like(g, shape=(n, h + top + bottom, w + left + right, groups * c), order="C")
-    met = _places(whole, (kh, kw), stride, dilation)[:, :p, :q]
+    if out is None or top or bottom or left or right:
+        whole = np.zeros_like(g, shape=(n, h + top + bottom, w + left + right, groups * c), order="C")
+    else:
+        whole = out
+        whole.fill(0)
+    _spread(g, weight, _places(whole, (kh, kw), stride, dilation)[:, :p, :q], groups)
+    inner = whole[:, top : top + h, left : left + w]
+    if out is not None and whole is not out:
+        np.copyto(out, inner)
+        inner = out
+    return inner.transpose(0, 3, 1, 2)
+
+
+def _spread(g: Array, weight: Array, met: Array, groups: int) -> None:
+    """Each result times the kernel, added to what the kernel met."""
+    o, c, kh, kw = weight.shape
+    n, p, q, _ = g.shape
     per_tap = weight.reshape(groups, o // groups, c, kh * kw).transpose(3, 0, 1, 2).copy(order="C")
     for samples, rows in _blocks(n, p, 2 * q * max(groups * c, o)):
         part, target = g[samples, rows], met[samples, rows]
@@ -144,11 +188,18 @@ def conv2d_dx(g: Array, weight: Array, *, size: Pair, stride: Pair, padding: Any
             np.matmul(results, per_tap[t], out=found)
             place = target[:, :, :, t // kw, t % kw]
             place += (found.transpose(1, 0, 2) if groups > 1 else found).reshape(place.shape)
-    return whole[:, top : top + h, left : left + w].transpose(0, 3, 1, 2)
 
 
 def conv2d_dw(g: Array, x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair, groups: int) -> Array:
     """The gradient of the weight."""
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return conv2d_dw_to(None, g, x, kernel=kernel, **geometry)
+
+
+def conv2d_dw_to(
+    out: Array, g: Array, x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair, groups: int
+) -> Array:
+    """`conv2d_dw`, written to `out`."""
     kh, kw = kernel
     places = _places(_images(x, padding), kernel, stride, dilation)
     g = channels_last(g)
@@ -160,7 +211,11 @@ def conv2d_dw(g: Array, x: Array, *, kernel: Pair, stride: Pair, padding: Any, d
         block, turned = _copied(places[samples, rows], groups)
         part = g[samples, rows].reshape(-1, groups, o // groups).transpose(1, 2, 0)
         total += np.matmul(part, block.transpose(0, 2, 1) if turned else block)
-    return total.reshape(o, kh, kw, c).transpose(0, 3, 1, 2).copy(order="C")
+    found = total.reshape(o, kh, kw, c).transpose(0, 3, 1, 2)
+    if out is None:
+        return found.copy(order="C")
+    np.copyto(out, found)
+    return out
 
 
 CONVOLUTION: dict[str, Callable[..., Any]] = {f.__name__: f for f in (conv2d, conv2d_dx, conv2d_dw)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.backend.program import results
-from fw_cpu import activations, attention, indexing, linear, losses, normalization
+from fw_cpu import activations, attention, convolution, indexing, linear, losses, normalization, pooling
 from fw_cpu.constants import ones_of, rows_of
 from fw_cpu.layouts import Layout
 from fw_cpu.recipes import Call, Instruction, Recipe, Thunk, floating, vector
@@ -39,7 +39,7 @@ def _linear(call: Call) -> Instruction | None:
 
 def _by_rows(x: Array, matrix: Array, out: Array) -> list[Thunk]:
     """As `linear` has it."""
-    if x.ndim > 2 and x.flags.c_contiguous:
+    if x.ndim > 2 and matrix.ndim == 2 and x.flags.c_contiguous:
         return [partial(x.reshape(-1, x.shape[-1]).dot, matrix, out.reshape(-1, out.shape[-1]))]
     return [partial(np.matmul, x, matrix, out)]
 
@@ -185,6 +185,25 @@ def _to_all(fn: Any) -> Recipe:
     return recipe
 
 
+def _to_one(fn: Any, channels_last: bool = False) -> Recipe:
+    """A kernel that is given the array for its result, which may have to have channels last in memory."""
+
+    def recipe(call: Call) -> Instruction | None:
+        arrays = [a for a in call.args if isinstance(a, Layout)]
+        out = call.outs[0]
+        if not floating(*arrays, out) or (channels_last and not _channels_last(out).is_c):
+            return None
+        params = call.params
+        return Instruction(lambda args, outs, _: [partial(fn, outs[0], *args, **params)], name=call.fn.__name__)
+
+    return recipe
+
+
+def _channels_last(x: Layout) -> Layout:
+    order = (0, 2, 3, 1)
+    return Layout(tuple([x.shape[a] for a in order]), x.dtype, tuple([x.strides[a] for a in order]))
+
+
 def _with_small(kernel: Thunk, outs: list[Array]) -> None:
     for out, made in zip(outs, results(kernel())[1:]):
         np.copyto(out, made)
@@ -233,6 +252,12 @@ LAYERS: dict[Any, Recipe] = {
     normalization.batch_norm_grad: _first_to(normalization.batch_norm_grad_to),
     normalization.layer_norm_grad: _to_all(normalization.layer_norm_grad_to),
     activations.gelu: _to_all(activations.gelu_to),
+    convolution.conv2d: _to_one(convolution.conv2d_to, channels_last=True),
+    convolution.conv2d_dx: _to_one(convolution.conv2d_dx_to, channels_last=True),
+    convolution.conv2d_dw: _to_one(convolution.conv2d_dw_to),
+    pooling.max_pool2d: _to_one(pooling.max_pool2d_to),
+    pooling.max_pool2d_put: _to_one(pooling.max_pool2d_put_to),
+    pooling.window_sum: _to_one(pooling.window_sum_to),
     attention.attention: _to_all(attention.attention_to),
     attention.attention_grad: _to_all(attention.attention_grad_to),
 }

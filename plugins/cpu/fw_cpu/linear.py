@@ -32,7 +32,7 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Array:
 
 def _by_rows(x: Array, matrix: Array) -> Array:
     """`x @ matrix`: one product where the rows of x lie one after the other, else one for each matrix in x."""
-    if x.ndim > 2 and x.flags.c_contiguous:
+    if x.ndim > 2 and matrix.ndim == 2 and x.flags.c_contiguous:
         return x.reshape(-1, x.shape[-1]).dot(matrix).reshape(*x.shape[:-1], matrix.shape[1])
     return np.matmul(x, matrix)
 

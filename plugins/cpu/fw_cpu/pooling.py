@@ -51,13 +51,16 @@ def _blocks(x: Array) -> list[slice]:
     return [slice(i, i + step) for i in range(0, len(x), step)]
 
 
-def _pooled(ufunc: Any, x: Array, value: Any, kernel: Pair, stride: Pair, padding: Any, dilation: Pair) -> Array:
-    """Each window reduced by a ufunc, with `value` around."""
+def _pooled(
+    ufunc: Any, x: Array, value: Any, out: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair
+) -> Array:
+    """Each window reduced by a ufunc, with `value` around; written to `out`, if that is an array."""
     size = tuple(
         (n + sum(around) - d * (k - 1) - 1) // s + 1
         for n, k, s, around, d in zip(x.shape[-2:], kernel, stride, padding, dilation)
     )
-    out = np.empty_like(x, shape=(*x.shape[:-2], *size))
+    if out is None:
+        out = np.empty_like(x, shape=(*x.shape[:-2], *size))
     for block in _blocks(x):
         part = _padded(x[block], padding, value)
         rows, columns = _all(part, kernel, stride, dilation)
@@ -80,21 +83,34 @@ def _reduced(ufunc: Any, x: Array, keys: list[Any], out: Array = None) -> Array:
 
 def max_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair) -> Array:
     """The largest element of each window."""
-    return _pooled(np.maximum, x, _lowest(x), kernel, stride, padding, dilation)
+    return max_pool2d_to(None, x, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+def max_pool2d_to(out: Array, x: Array, **windows: Any) -> Array:
+    """`max_pool2d`, written to `out`."""
+    return _pooled(np.maximum, x, _lowest(x), out, **windows)
 
 
 def max_pool2d_put(g: Array, x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair) -> Array:
     """`g` at the places of the largest elements, the first one row by row: by columns of each row, then by rows."""
+    out = np.empty_like(x, dtype=g.dtype)
+    return max_pool2d_put_to(out, g, x, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+def max_pool2d_put_to(
+    out: Array, g: Array, x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair
+) -> Array:
+    """`max_pool2d_put`, written to `out`."""
     (top, _), (left, _) = padding
     h, w = x.shape[-2:]
     apart = [s >= d * (k - 1) + 1 for s, k, d in zip(stride, kernel, dilation)]
-    out = np.empty_like(x, dtype=g.dtype)
     for block in _blocks(x):
         part = _padded(x[block], padding, _lowest(x))
         rows, columns = _all(part, kernel, stride, dilation)
         best = _reduced(np.maximum, part, columns)
         over = np.empty_like(best, dtype=g.dtype)
-        _put(g[block], best, _reduced(np.maximum, best, rows), rows, apart[0], over)
+        largest = _reduced(np.maximum, best, rows)
+        _put(_in_order(g[block], largest), best, largest, rows, apart[0], over)
         whole = part.shape == out[block].shape
         into = out[block] if whole else np.empty_like(part, dtype=g.dtype)
         _put(over, part, best, columns, apart[1], into)
@@ -103,23 +119,33 @@ def max_pool2d_put(g: Array, x: Array, *, kernel: Pair, stride: Pair, padding: A
     return out
 
 
+def _in_order(g: Array, like: Array) -> Array:
+    """`g` with its elements in memory as those of another array of this shape."""
+    if g.strides == like.strides:
+        return g
+    made = np.empty_like(like, dtype=g.dtype)
+    np.copyto(made, g)
+    return made
+
+
 def _put(g: Array, x: Array, best: Array, keys: list[Any], apart: bool, out: Array) -> None:
     """`g` where the first of the parts of `x` equals `best`; `apart`, no place is met twice."""
     if not apart or sum([x[key].size for key in keys]) < x.size:
         out[...] = 0
     rest = g
     for key in keys[:-1]:
-        place = out[key]
+        share = np.equal(x[key], best).astype(g.dtype)
+        np.multiply(rest, share, out[key] if apart else share)
         if apart:
-            share = np.multiply(rest, np.equal(x[key], best).astype(g.dtype), out=place)
+            share = out[key]
         else:
-            share = rest * np.equal(x[key], best).astype(g.dtype)
+            place = out[key]
             place += share
-        rest = rest - share
-    if apart:
-        out[keys[-1]] = rest
-    else:
+        rest = np.subtract(rest, share, out[keys[-1]] if apart and key is keys[-2] else None)
+    if not apart:
         out[keys[-1]] += rest
+    elif rest is g:
+        out[keys[-1]] = rest
 
 
 def max_pool2d_take(t: Array, x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair) -> Array:
@@ -140,7 +166,12 @@ def _take(t: Array, x: Array, best: Array, keys: list[Any]) -> Array:
 
 def window_sum(x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair) -> Array:
     """The sum of each window."""
-    return _pooled(np.add, x, 0, kernel, stride, padding, dilation)
+    return window_sum_to(None, x, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+def window_sum_to(out: Array, x: Array, **windows: Any) -> Array:
+    """`window_sum`, written to `out`."""
+    return _pooled(np.add, x, 0, out, **windows)
 
 
 def window_spread(g: Array, *, size: Pair, kernel: Pair, stride: Pair, padding: Any, dilation: Pair) -> Array:
