@@ -12,7 +12,7 @@ from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.tape import mark_written
 from framework.errors import CheckpointError, ConfigError, DTypeError, did_you_mean
 from framework.optim.arena import home_of
-from framework.optim.runs import Layout, Run, is_array, selected
+from framework.optim.layout import Layout, Run, is_array, selected
 
 Array = Any
 State = dict[str, Any]
