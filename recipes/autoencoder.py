@@ -61,8 +61,8 @@ class Autoencoder(fw.TrainModule):
         self.log("val_loss", self.loss(logits, x), prog_bar=True)
         self.log("val_mse", self.val_mse)
         if batch_idx == 0 and self.trainer.log_dir is not None:
-            both = [images[:SHOWN].numpy() for images in (x, pixels)]
-            write_png(Path(self.trainer.log_dir) / "reconstructions.png", np.hstack([np.vstack(row) for row in both]).T)
+            rows = [np.hstack(images[:SHOWN].numpy()) for images in (x, pixels)]
+            write_png(Path(self.trainer.log_dir) / "reconstructions.png", np.vstack(rows))
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Loss and squared error on the test images."""

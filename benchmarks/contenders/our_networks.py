@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import framework as fw
+import framework.numpy as fnp
 from benchmarks.baselines import networks
 from benchmarks.contenders.ours import compiler
 from benchmarks.worker import Work
@@ -35,8 +36,9 @@ class Block(fw.nn.Module):
     def forward(self, x: fw.Tensor) -> fw.Tensor:
         """(batch, time, width) to the same."""
         n, t, c = x.shape
-        parts = self.qkv(self.ln1(x)).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        met = functional.scaled_dot_product_attention(parts[0], parts[1], parts[2], is_causal=True)
+        parts = fnp.split(self.qkv(self.ln1(x)), 3, axis=-1)
+        q, k, v = (part.reshape(n, t, self.heads, c // self.heads).permute(0, 2, 1, 3) for part in parts)
+        met = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.proj(met.permute(0, 2, 1, 3).reshape(n, t, c))
         return x + self.down(functional.gelu(self.up(self.ln2(x))))
 

@@ -23,7 +23,8 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, time, width) to the same."""
         n, t, c = x.shape
-        q, k, v = self.qkv(self.ln1(x)).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        parts = self.qkv(self.ln1(x)).split(c, dim=-1)
+        q, k, v = (part.reshape(n, t, self.heads, c // self.heads).permute(0, 2, 1, 3) for part in parts)
         met = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.proj(met.permute(0, 2, 1, 3).reshape(n, t, c))
         return x + self.down(nn.functional.gelu(self.up(self.ln2(x))))

@@ -5,9 +5,9 @@ from __future__ import annotations
 # isort: off
 from benchmarks.rows import gradient as gradient
 from benchmarks.rows import step as step
-from benchmarks.rows import networks as networks
 from benchmarks.rows import fit as fit
 from benchmarks.rows import trainer as trainer
+from benchmarks.rows import networks as networks
 from benchmarks.rows import program as program
 from benchmarks.rows import imports as imports
 from benchmarks.rows import faults as faults

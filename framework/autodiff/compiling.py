@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterable
+from types import MethodType
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from framework.autodiff import versions
 from framework.autodiff.differences import difference
 from framework.autodiff.levels import active
 from framework.autodiff.recorded import finish
-from framework.autodiff.recorder import Recorder
+from framework.autodiff.recorder import Effect, Recorder
 from framework.autodiff.replay import Replay
 from framework.autodiff.signature import Call, settled, with_numbers
+from framework.autodiff.streams import Streams
 from framework.autodiff.tensor import Tensor
+from framework.autodiff.visible import Visible, unchanged
 from framework.errors import CompileWarning
 
 MOST = 8
@@ -23,15 +27,17 @@ MOST = 8
 
 
 class _Variant:
-    """The recordings of calls of one kind while modules look alike."""
+    """The recordings of calls of one kind while modules, and what the function sees, look alike."""
 
-    def __init__(self, modules: list[Any], states: list[Tensor]) -> None:
+    def __init__(self, modules: list[Any], states: list[Tensor], visible: Visible) -> None:
         self.replays: list[Replay] = []
         self.pending: list[tuple[Recorder, list[Any], Any]] = []
         self.version = versions.count
         self.modules = modules
         self.states = states
         self.looks = self._looks()
+        self.visible = visible
+        self.seen = visible.values()
 
     def _looks(self) -> tuple[list[Any], list[Any]]:
         return versions.appearance(self.modules), [(t._node, t.shape, t.dtype) for t in self.states]
@@ -43,7 +49,7 @@ class _Variant:
             if states != self.looks[1] or not versions.unchanged(self.looks[0], modules):
                 return False
             self.version = versions.count
-        return True
+        return unchanged(self.seen, self.visible.values())
 
     def match(self, call: Call) -> Replay | None:
         """The recording of a call like this."""
@@ -60,33 +66,48 @@ class Compiled:
         replayed: the number of calls that were replays.
     """
 
-    def __init__(self, fn: Callable[..., Any], modules: Iterable[Any] | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        modules: Iterable[Any] | None = None,
+        name: str | None = None,
+        sees: Iterable[Callable[..., Any]] | None = None,
+    ) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.fn = fn
         self.name = getattr(fn, "__qualname__", repr(fn)) if name is None else name
         self.replayed = 0
         self._roots = None if modules is None else list(modules)
+        self._code = [fn] if sees is None else list(sees)
         self._sites: dict[Any, list[_Variant]] = {}
         self._eager: set[Any] = set()
         self._is_off = False
         self._warned = False
-        self._bound: WeakKeyDictionary[Any, Compiled] = WeakKeyDictionary()
+        self._bound: dict[int, tuple[Any, Compiled]] = {}
 
-    def __get__(self, owner: Any, kind: type | None = None) -> Compiled:
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
         """As a method: compiled for each object by itself."""
         if owner is None:
             return self
-        bound = self._bound.get(owner)
-        if bound is None:
-            method = weak_method(self.fn, owner)
-            bound = self._bound[owner] = Compiled(method, _modules_of(self.fn, owner), self.name)
+        key = id(owner)  # whatever it says of being equal to another
+        to_owner, bound = self._bound.get(key, (None, None))
+        if to_owner is not None and to_owner() is owner:
+            return bound
+        try:
+            to_owner = ref(owner, lambda _: self._bound.pop(key, None))
+        except TypeError:
+            self._warn(f"a {type(owner).__name__} cannot be referred to weakly; add '__weakref__' to its __slots__")
+            return MethodType(self.fn, owner)
+        bound = Compiled(weak_method(self.fn, owner), _modules_of(self.fn, owner), self.name)
+        self._bound[key] = to_owner, bound
         return bound
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
-        return Compiled(self.fn, self._roots, self.name)
+        fn, roots, code = (copy.deepcopy(part, memo) for part in (self.fn, self._roots, self._code))
+        return Compiled(fn, roots, self.name, code)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Compiled, (self.fn, self._roots, self.name)
+        return Compiled, (self.fn, self._roots, self.name, self._code)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`fn(*args, **kwargs)`, replayed where a recording of such a call holds."""
@@ -137,15 +158,25 @@ class Compiled:
             return self.fn(*args, **kwargs)
         recorder = Recorder(ns)
         modules = list(_modules_of(self.fn) if self._roots is None else self._roots)
-        out = self._run(recorder, modules, call, args, kwargs)
-        if call.is_changed():
-            recorder.broken = recorder.broken or "a list or dict among the arguments is changed"
+        visible = Visible(self._code)
+        seen = visible.values()
+        streams = Streams(visible.streams)
+        try:
+            out = self._run(recorder, modules, call, args, kwargs)
+        except TypeError as error:
+            if not call.numbers or recorder.written or any(isinstance(item, Effect) for item in recorder.stream):
+                raise
+            self._stay_eager(call, f"a number of the call is refused, which is an int or float by isinstance only: {error}")
+            return self.fn(*args, **kwargs)
+        changes = visible.difference(seen, visible.values())
+        recorder.broken = recorder.broken or call.objection(out) or (changes and f"the call changes {changes}")
+        recorder.drawn = streams.moved()
         returned, structure = finish(recorder, call.arguments, out)
         out = settled(out)
         if recorder.broken is not None:
             self._stay_eager(call, recorder.broken)
         else:
-            self._keep(call, recorder, modules, returned, structure)
+            self._keep(call, recorder, modules, visible, returned, structure)
         return out
 
     def _run(
@@ -170,16 +201,21 @@ class Compiled:
             known = {id(module) for module in modules}
             modules += [m for m in {id(m): m for m in recorder.modules}.values() if id(m) not in known]
 
-    def _keep(self, call: Call, recorder: Recorder, modules: list[Any], returned: list[Any], structure: Any) -> None:
+    def _keep(
+        self, call: Call, recorder: Recorder, modules: list[Any], visible: Visible, returned: list[Any], structure: Any
+    ) -> None:
         """The first recording waits for a second one that agrees with it."""
         variants = self._sites.setdefault(call.key, [])
         variant = self._other(variants)
         if variant is None:
             if len(variants) >= MOST:
-                self._stay_eager(call, f"modules looked different in more than {MOST} ways: is an attribute set often?")
+                last = variants[0]
+                what = last.visible.difference(last.seen, last.visible.values())
+                what = "modules looked different: is an attribute set often?" if what is None else f"{what} changes often"
+                self._stay_eager(call, f"more than {MOST} recordings: {what}")
                 return
             inside = {id(m): m for root in modules for m in root.modules()}
-            variant = _Variant(list(inside.values()), recorder.states())
+            variant = _Variant(list(inside.values()), recorder.states(), visible)
             variants.insert(0, variant)
         for i, (before, returned_before, structure_before) in enumerate(variant.pending):
             if not all(read(call.numbers) == value for read, value in before.guards):
@@ -190,8 +226,8 @@ class Compiled:
                 return
             del variant.pending[i]
             replay = Replay(recorder, returned, structure)
-            if replay.reason:
-                self._stay_eager(call, replay.reason)
+            if recorder.drawn or replay.reason:
+                self._stay_eager(call, recorder.drawn or replay.reason)
                 return
             variant.replays.append(replay)
             return
@@ -206,9 +242,13 @@ class Compiled:
             self._eager.add(call.key)
         else:
             self._is_off = not self._sites
+        self._warn(reason, 5)
+
+    def _warn(self, reason: str, stacklevel: int = 3) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(f"compile: {self.name} runs without being replayed: {reason}", CompileWarning, stacklevel=4)
+            text = f"compile: {self.name} runs without being replayed: {reason}"
+            warnings.warn(text, CompileWarning, stacklevel=stacklevel)
 
 
 def compile(fn: Callable[..., Any]) -> Compiled:
@@ -246,6 +286,7 @@ def weak_method(fn: Callable[..., Any], owner: Any) -> Callable[..., Any]:
     def method(*args: Any, **kwargs: Any) -> Any:
         return fn(to_owner(), *args, **kwargs)
 
+    method.of_weak_owner = fn, to_owner  # type: ignore[attr-defined]
     return method
 
 

@@ -84,6 +84,8 @@ def asarray(
         data._lend()
         source = data._ns.backend
         target = resolve_backend(backend, device)
+        if data._ns.listener() is not None and target is source:
+            return _recorded_copy(data, dtype, copy)
         data = data._data if target is source else source.to_numpy(data._data)
     else:
         target = resolve_backend(backend, device)
@@ -94,6 +96,14 @@ def asarray(
     if own is None:
         _check_numbers(target, array, data)
     return Tensor(array, None, namespace_of(target))
+
+
+def _recorded_copy(t: Tensor, dtype: Any, copy: bool | None) -> Tensor:
+    """`asarray` of a Tensor in a call that `compile` records, by functions that it is told of."""
+    t = Tensor(t._data, None, t._ns)
+    if dtype is not None and named_dtype(dtype) is not t.dtype:
+        return ops.astype(t, dtype)
+    return ops.clone(t) if copy else t
 
 
 def _check_numbers(backend: Backend, array: Any, data: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from framework.autodiff import lines
+from framework.autodiff import lines, versions
 from framework.autodiff.recorder import Effect, Recorder
 from framework.backend.program import Literal, Operation
 
@@ -32,7 +32,7 @@ def difference(a: Recorder, b: Recorder, returned: tuple[Any, Any], returned_now
     if same != [(r.kind, r.what if isinstance(r.what, int) else None) for r in returned_now[0]]:
         return "what is returned differs from call to call"
     for r, now in zip(returned[0], returned_now[0]):
-        if r.kind == "object" and r.what is not now.what and r.what != now.what:
+        if r.kind == "object" and not versions.same(r.what, now.what):
             return f"the returned {r.what!r} became {now.what!r}"
     return None
 

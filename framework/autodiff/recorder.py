@@ -62,6 +62,7 @@ class Recorder(CallValues):
         fresh: leaves that had no gradient when theirs was read, which must be so again.
         reads: arrays from outside whose values Python has seen.
         written: Tensors that were given another array, and the number of the first one they had.
+        drawn: what was drawn in the call that no replay would draw, if so.
     """
 
     def __init__(self, ns: RawNamespace) -> None:
@@ -75,6 +76,7 @@ class Recorder(CallValues):
         self.written: dict[int, tuple[Tensor, int]] = {}
         self.functions: dict[str, Callable[..., Any]] = {}
         self.modules: list[Any] = []
+        self.drawn = ""
         self.fresh: list[Any] = []
         self._dropped: set[Any] = set()
         self._constant_roots: dict[int, frozenset[int]] = {}
@@ -209,7 +211,8 @@ class Recorder(CallValues):
         ):
             return  # one of the call's own
         if self.listens():
-            self.give_up(f"{name!r} of {type(owner).__name__} is set, which a replay would not do")
+            of = owner if isinstance(owner, str) else type(owner).__name__
+            self.give_up(f"{name!r} of {of} is set, which a replay would not do")
 
     def looked_at(self, leaf: Any, gradient: Tensor) -> None:
         """A gradient is taken from a leaf: one that an earlier call left there would not be the next time's."""
@@ -243,8 +246,8 @@ class Recorder(CallValues):
 
     # -- effects -----------------------------------------------------------------------------------------
 
-    def source(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """A Tensor out of nothing: each replay makes another."""
+    def source(self, name: str, make: Callable[[], Tensor], detail: Any = None) -> Tensor:
+        """A Tensor out of nothing: each replay makes another. What it also depends on, `detail`, stays the same."""
         if not self.listens():
             return make()
         if repeating.get():
@@ -253,7 +256,7 @@ class Recorder(CallValues):
         if self.listens():
             number = self.add_input(made._array(), ("source", None))
             made._data = self._held[number]
-            self._effect(Effect("source", name, make, (), (number,), lines.user_line(), None))
+            self._effect(Effect("source", name, make, (), (number,), lines.user_line(), detail))
         return made
 
     def sink(self, name: str, fn: Callable[..., Any], *arrays: Array, detail: Any = None) -> Any:

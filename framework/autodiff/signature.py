@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
+from operator import is_
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from framework.autodiff.hostnumber import HostNumber
@@ -15,7 +17,23 @@ from framework.backend.dtypes import DType
 
 Array = Any
 
-_PLAIN = (str, bool, type(None), complex, bytes, type, range, slice)
+_PLAIN = (str, bool, type(None), complex, bytes, type, range)
+_BY_IDENTITY = (FunctionType, MethodType, BuiltinFunctionType)  # equal only where they are the same
+
+
+class _Same:
+    """An object as a part of a key: equal to itself alone, whatever its class says."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+    def __hash__(self) -> int:
+        return id(self.what)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.what is self.what
 
 
 class Call:
@@ -38,7 +56,7 @@ class Call:
         self.numbers: list[Any] = []
         self.containers: list[tuple[Any, list[Any]]] = []
         self.reason = ""
-        key: list[Any] = [grad_enabled.get(), get_default_dtype()]
+        key: list[Any] = [grad_enabled.get(), get_default_dtype(), default_backend()]
         for a in args:
             self._take(a, key)
         for name, a in kwargs.items():
@@ -80,27 +98,32 @@ class Call:
         """What is in a list or dict, which the function may change: its numbers are those of the recording."""
         for part in parts:
             if part.__class__ is int or part.__class__ is float:
-                key += (part.__class__, part)
+                key += (part.__class__, part or repr(part))  # -0.0 is not 0.0
             else:
                 self._take(part, key)
 
     def _take_other(self, x: Any, kind: type, key: list[Any]) -> None:
-        if isinstance(x, _PLAIN) and not isinstance(x, tuple):
-            key += (kind, x)
-        elif callable(x) or isinstance(x, DType | Backend | enum.Enum):
+        if kind is slice:
+            key.append(kind)
+            self._take_all((x.start, x.stop, x.step), key)
+        elif isinstance(x, _PLAIN) and not isinstance(x, tuple):
+            key += (kind, repr(x) if kind is complex else x)
+        elif isinstance(x, DType | Backend | enum.Enum):
             key.append(x)
+        elif callable(x):
+            key.append(x if isinstance(x, _BY_IDENTITY) else _Same(x))
         else:
             key.append(kind)
             hint = "; pass a Tensor" if hasattr(x, "__array__") else "; pass Tensors, numbers or text"
             self.reason = f"an argument is a {kind.__name__}, which may change unseen{hint}"
 
-    def is_changed(self) -> bool:
-        """Whether a list or dict holds something else than before the call."""
+    def objection(self, out: Any) -> str | None:
+        """Why a call that did this to its lists and dicts, and returned `out`, cannot be replayed, if so."""
         for container, held in self.containers:
             now = list(container.values()) if isinstance(container, dict) else container
             if len(now) != len(held) or any(a is not b for a, b in zip(now, held)):
-                return True
-        return False
+                return "a list or dict among the arguments is changed"
+        return _objection(out, {id(container) for container, _ in self.containers})
 
     def namespace(self) -> RawNamespace | None:
         """The namespace of all Tensors; None for those of several backends, or results of what is derived."""
@@ -113,6 +136,18 @@ class Call:
     def host_numbers(self, guards: list[Any]) -> Iterator[HostNumber]:
         """The numbers as the function gets them while it is recorded."""
         return iter([HostNumber(n, _reader(i), guards) for i, n in enumerate(self.numbers)])
+
+
+def _objection(out: Any, arguments: set[int]) -> str | None:
+    """What a replay would not return again, if there is such a thing."""
+    if not isinstance(out, dict | list | tuple):
+        return None
+    if id(out) in arguments:
+        return "a list or dict among the arguments is returned; return a copy"
+    if isinstance(out, dict) and type(out) is not dict:
+        return f"a {type(out).__name__} is returned; return a dict"
+    parts = out.values() if isinstance(out, dict) else out
+    return next((found for part in parts if (found := _objection(part, arguments)) is not None), None)
 
 
 def _reader(i: int) -> Callable[..., Any]:
@@ -132,11 +167,17 @@ def with_numbers(x: Any, numbers: Iterator[HostNumber]) -> Any:
 
 
 def settled(out: Any) -> Any:
-    """A result with plain numbers."""
+    """A result with plain numbers; lists and dicts stay the same objects."""
     if type(out) is HostNumber:
         return out._value
-    if isinstance(out, tuple) and hasattr(out, "_fields"):
-        return type(out)(*map(settled, out))
-    if type(out) in (tuple, list):
-        return type(out)(map(settled, out))
-    return {key: settled(part) for key, part in out.items()} if type(out) is dict else out
+    if isinstance(out, tuple):
+        parts = [settled(part) for part in out]
+        if all(map(is_, parts, out)):
+            return out
+        return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
+    if isinstance(out, list):
+        out[:] = map(settled, out)
+    elif isinstance(out, dict):
+        for key, part in out.items():
+            out[key] = settled(part)
+    return out

@@ -360,7 +360,7 @@ class Tensor(Conversions, Operators):
     def _copied(self) -> Tensor:
         """A leaf like this one, with an array of its own and without a gradient."""
         copied = type(self).__new__(type(self))
-        Tensor.__init__(copied, self._ns.backend.copy(self._data), None, self._ns)
+        Tensor.__init__(copied, self._ns.clone(self._data), None, self._ns)
         if self._node is not None:
             copied._node = tape.Leaf(copied._data, self._ns)
         return copied

@@ -17,7 +17,7 @@ watch: Callable[[Any, str], None] | None = None
 called: Callable[[Any], None] | None = None
 """Told of every module that is called while a call is recorded."""
 
-_SIMPLE = (int, float, bool, str, type(None))
+_SIMPLE = (int, float, bool, str, type(None), complex, bytes)
 
 
 def changed(owner: Any, name: str) -> None:
@@ -28,9 +28,24 @@ def changed(owner: Any, name: str) -> None:
         watch(owner, name)
 
 
+def told(owner: Any, name: str) -> None:
+    """Tell a recording of something that is set and that no replay would set."""
+    if watch is not None:
+        watch(owner, name)
+
+
+def is_simple(x: Any) -> bool:
+    """Whether something is a number, text or None, which is told apart by its value."""
+    return isinstance(x, _SIMPLE)
+
+
 def same(a: Any, b: Any) -> bool:
     """Whether an attribute has not changed: the same object, or an equal simple one."""
-    return a is b or (type(a) is type(b) and isinstance(a, _SIMPLE) and (a == b or a != a))
+    if a is b:
+        return True
+    if type(a) is not type(b) or not isinstance(a, _SIMPLE):
+        return False
+    return repr(a) == repr(b) if isinstance(a, float | complex) else bool(a == b)  # -0.0 is not 0.0, and NaN is NaN
 
 
 def appearance(modules: Iterable[Any]) -> list[tuple[Any, dict[str, Any], list[Any]]]:

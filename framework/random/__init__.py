@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from framework.autodiff import Tensor, get_default_dtype
 from framework.autodiff import tensor as _tensor
+from framework.autodiff import versions as _versions
 from framework.autodiff.batching import drawing_levels as _drawing_levels
 from framework.autodiff.batching import drawn as _drawn
 from framework.autodiff.calls import register_state as _register_state
@@ -55,6 +56,7 @@ class Generator:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved position."""
+        _versions.told(self, "position")
         self.host.load_state_dict(state)
 
 
@@ -85,6 +87,7 @@ def seed_everything(seed: int) -> int:
     """Seed the framework's generators, loaders without a seed of their own, and Python's `random`; returns the seed."""
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ConfigError(f"a seed is an integer, got {seed!r}")
+    _versions.told("fw.random", "seed")
     _host.set_global_seed(seed)
     _generators.clear()
     _python.seed(seed)
@@ -98,6 +101,7 @@ def state_dict() -> dict[str, Any]:
 
 def load_state_dict(state: dict[str, Any]) -> None:
     """Continue every default generator from a saved position."""
+    _versions.told("fw.random", "seed")
     _host.set_global_seed(int(state["seed"]))
     _generators.clear()
     for name, saved in state["generators"].items():
@@ -144,7 +148,7 @@ def _draw(
         return _tensor(made, dtype=d, backend=target, device=device)
 
     recorder = _namespace_of(target).recorder
-    return _drawn(make() if recorder is None else recorder.source("draw", make), levels)
+    return _drawn(make() if recorder is None else recorder.source("draw", make, generator), levels)
 
 
 def normal(

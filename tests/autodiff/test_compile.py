@@ -441,7 +441,7 @@ NOT_REPLAYED = {
     "numpy": (lambda x: x * fw.tensor(np.cumsum(x.numpy())), "a value is read"),
     "tolist": (lambda x: x * (x + 1).tolist()[0], "a value is read"),
     "kept": (Keeps(), "is kept by something else than its result"),
-    "counter": (counting(), "the constant 1 of multiply became 2"),
+    "counter": (counting(), "the call changes 'n' ("),
     "random": (lambda x: x * random.random(), "of multiply became"),
     "numpy noise": (lambda x: x + fw.tensor(np.random.default_rng().normal(size=1)), "a constant differs"),
     "graph": (lambda x: x * WEIGHT, "the result requires a gradient"),

@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from framework import errors
@@ -52,7 +52,6 @@ cell = st.one_of(
 text = st.text(st.sampled_from('ab ,"\n;é'), max_size=4)
 
 
-@settings(phases=[Phase.generate])
 @given(st.integers(1, 4), st.integers(1, 5), st.lists(st.tuples(cell, cell, text), min_size=1, max_size=14), st.data())
 def test_values_are_those_of_the_standard_reader(tmp_path_factory, buffer, size, rows, data):
     path = tmp_path_factory.mktemp("csv") / "t.csv"

@@ -157,3 +157,13 @@ class DefaultDtype(Dataset):
 def keep(samples):
     """The samples as text."""
     return [repr(sample) for sample in samples]
+
+
+class Rows(Dataset):
+    """What a small model can be trained on."""
+
+    def __len__(self):
+        return 45
+
+    def __getitem__(self, index):
+        return sample_generator().normal(size=4).astype(np.float32), np.float32(index / 45)

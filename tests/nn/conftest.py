@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,6 @@ from framework.backend import registry
 
 for folder in ("optim", "nn"):  # the tables of modules and optimizers are importable
     sys.path.insert(0, str(Path(__file__).parents[1] / folder))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def small_heap() -> Iterator[None]:
-    """What was collected for the whole suite is no rubbish, and no owner of a test's Tensors: nobody looks through it."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

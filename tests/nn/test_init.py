@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from module_table import ROWS
 
 import framework as fw
 from framework import nn
@@ -203,10 +204,17 @@ STARTS: dict[str, Any] = {
     "MultiheadAttention": lambda library: library.MultiheadAttention(160, 4, add_bias_kv=True),
     "MultiheadAttention with other keys": lambda library: library.MultiheadAttention(160, 4, kdim=90, vdim=120),
     "TransformerEncoderLayer": lambda library: library.TransformerEncoderLayer(120, 4, 300),
+    "BatchNorm1d": lambda library: library.BatchNorm1d(7),
     "BatchNorm2d": lambda library: library.BatchNorm2d(7),
+    "LayerNorm": lambda library: library.LayerNorm((3, 7)),
     "GroupNorm": lambda library: library.GroupNorm(2, 8),
     "RMSNorm": lambda library: library.RMSNorm(7),
 }
+
+
+def test_every_start_is_here() -> None:
+    with_parameters = {row.name for row in ROWS if list(row.build().parameters())}
+    assert with_parameters == {name.partition(" ")[0] for name in STARTS}
 
 
 @pytest.mark.reference

@@ -12,7 +12,7 @@ from fw_cpu.special import erf
 
 Array = Any
 
-_BLOCK = 1 << 13
+_BLOCK = 1 << 14
 """Elements that are in work at a time."""
 
 

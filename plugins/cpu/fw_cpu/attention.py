@@ -38,7 +38,7 @@ def _rows(queries: int, keys: int, causal: bool) -> list[tuple[int, int, int]]:
     """Queries from … to … and how many keys they see, the last ones first: together they may see all keys."""
     if not causal:
         return [(0, queries, keys)]
-    starts = range(0, queries, _QUERIES)
+    starts = range(0, max(queries, 1), _QUERIES)
     return [(a, min(a + _QUERIES, queries), min(a + _QUERIES, queries, keys)) for a in reversed(starts)]
 
 

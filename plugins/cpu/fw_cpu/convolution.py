@@ -169,10 +169,11 @@ def conv2d_dx_to(
         whole.fill(0)
     _spread(g, weight, _places(whole, (kh, kw), stride, dilation)[:, :p, :q], groups)
     inner = whole[:, top : top + h, left : left + w]
-    if out is not None and whole is not out:
+    if out is None:
+        out = np.ascontiguousarray(inner)
+    elif whole is not out:
         np.copyto(out, inner)
-        inner = out
-    return inner.transpose(0, 3, 1, 2)
+    return out.transpose(0, 3, 1, 2)
 
 
 def _spread(g: Array, weight: Array, met: Array, groups: int) -> None:
