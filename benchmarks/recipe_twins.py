@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def autoencoder(run: Run) -> tuple[Any, Callable[[Any, Any], Any]]:
 
     def layers(widths: list[int]) -> list[Any]:
         found: list[Any] = []
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             found += [nn.Linear(before, after), nn.ReLU()]
         return found[:-1]
 
@@ -117,7 +118,7 @@ def char_lm(run: Run) -> tuple[Any, Callable[[Any, Any], Any]]:
         def forward(self, x: Any) -> Any:
             n, length, _ = x.shape
             parts = self.qkv(self.norm1(x)).reshape(n, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-            found = nn.functional.scaled_dot_product_attention(*parts, is_causal=True)
+            found = nn.functional.scaled_dot_product_attention(parts[0], parts[1], parts[2], is_causal=True)
             x = x + self.proj(found.transpose(1, 2).reshape(n, length, width))
             return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
 
@@ -182,7 +183,7 @@ def train_twin(name: str, run: Run, start: Start) -> Outcome:
     total = count = 0.0
     net.eval()
     with torch.no_grad():
-        for _, host in zip(range(trainer.num_val_batches), run.data.val_dataloader()):  # type: ignore[union-attr]
+        for _, host in zip(range(int(trainer.num_val_batches)), run.data.val_dataloader()):  # type: ignore[union-attr]
             total += loss_of(net, tensors(host)).item() * len(host[0])
             count += len(host[0])
     return Outcome(total / count, trainer.global_step, time.process_time() - before)

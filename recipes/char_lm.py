@@ -75,10 +75,17 @@ class CharLM(fw.TrainModule):
         heads: the parts that attention has.
         context: how many characters it can look back on.
         prompt: what the sample at the end of the training begins with.
+        sample: how many characters it goes on for.
     """
 
     def __init__(
-        self, layers: int = 4, width: int = 128, heads: int = 4, context: int = 128, prompt: str = "\ndef "
+        self,
+        layers: int = 4,
+        width: int = 128,
+        heads: int = 4,
+        context: int = 128,
+        prompt: str = "\ndef ",
+        sample: int = 400,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -86,6 +93,7 @@ class CharLM(fw.TrainModule):
         self.save_hyperparameters()
         self.context = context
         self.prompt = prompt
+        self.sample = sample
         self.token = fw.nn.Embedding(len(CHARACTERS), width)
         self.place = fw.nn.Embedding(context, width)
         self.blocks = fw.nn.Sequential(*[Block(width, heads) for _ in range(layers)])
@@ -125,7 +133,7 @@ class CharLM(fw.TrainModule):
         if loss is not None and isinstance(self.trainer.datamodule, SourceText):
             pairs = bigram_entropy(self.trainer.datamodule.texts["validation"])
             self.print(f"validation: {float(loss):.3f} nats a character; knowing the last one only: {pairs:.3f}")
-        sample = self.go_on(self.prompt)
+        sample = self.go_on(self.prompt, self.sample)
         self.print(f"--- sample ---{sample}\n--- end ---")
         if self.trainer.log_dir is not None:
             Path(self.trainer.log_dir, "sample.txt").write_text(sample, encoding="utf-8")

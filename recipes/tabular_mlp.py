@@ -44,7 +44,8 @@ class TabularMLP(fw.TrainModule):
     def setup(self, stage: str) -> None:
         """Make the layers, whose sizes the table decides."""
         if self.hparams.columns is None:
-            self.hparams.columns = self.trainer.datamodule.columns()  # a checkpoint keeps them, too
+            # As hyper-parameters, they are kept in checkpoints.
+            self.save_hyperparameters({**self.hparams, "columns": self.trainer.datamodule.columns()})
             self.build(self.hparams.columns)
 
     def build(self, columns: dict[str, Any]) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import MethodType
 from typing import Any
 from weakref import ref
 
-from framework.autodiff import versions
+from framework.autodiff import lines, versions
 from framework.autodiff.differences import difference
 from framework.autodiff.levels import active
 from framework.autodiff.recorded import finish
@@ -33,14 +34,15 @@ class _Variant:
         self.replays: list[Replay] = []
         self.pending: list[tuple[Recorder, list[Any], Any]] = []
         self.version = versions.count
-        self.modules = modules
+        self.modules = [ref(module) for module in modules]  # a method's object is not kept alive by it
         self.states = states
         self.looks = self._looks()
         self.visible = visible
         self.seen = visible.values()
 
     def _looks(self) -> tuple[list[Any], list[Any]]:
-        return versions.appearance(self.modules), [(t._node, t.shape, t.dtype) for t in self.states]
+        modules = [module for to_module in self.modules if (module := to_module()) is not None]
+        return versions.appearance(modules), [(t._node, t.shape, t.dtype) for t in self.states]
 
     def holds(self) -> bool:
         """Whether modules and state look as they did when this was recorded."""
@@ -57,6 +59,38 @@ class _Variant:
             if found.holds(call.arrays, call.numbers):
                 return found
         return None
+
+
+@contextlib.contextmanager
+def _recording(recorder: Recorder, modules: list[Any], call: Call) -> Iterator[None]:
+    """Tell a recorder of a call; the modules that it met are added."""
+    for i, (array, argument) in enumerate(zip(call.arrays, call.arguments)):
+        recorder.add_argument(array, i, argument)
+    for root in modules:
+        for t in (*root.parameters(), *root.buffers()):
+            recorder.add_state(t)
+    before = versions.watch, versions.called
+    versions.watch, versions.called = recorder.changed, recorder.called
+    recorder.ns.record(recorder)
+    try:
+        yield
+    finally:
+        recorder.ns.record(None)
+        versions.watch, versions.called = before
+        known = {id(module) for module in modules}
+        modules += [m for m in {id(m): m for m in recorder.modules}.values() if id(m) not in known]
+        recorder.modules.clear()
+
+
+def _raised_at(error: Exception) -> str:
+    """The line where an error was raised, outside the framework if it can be."""
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if not trace.tb_frame.f_globals.get("__name__", "").startswith("framework."):
+            found = lines.text((trace.tb_frame.f_code, trace.tb_lasti))
+        trace = trace.tb_next
+    return found
 
 
 class Compiled:
@@ -98,7 +132,7 @@ class Compiled:
         except TypeError:
             self._warn(f"a {type(owner).__name__} cannot be referred to weakly; add '__weakref__' to its __slots__")
             return MethodType(self.fn, owner)
-        bound = Compiled(weak_method(self.fn, owner), _modules_of(self.fn, owner), self.name)
+        bound = Compiled(weak_method(self.fn, owner), None, self.name)
         self._bound[key] = to_owner, bound
         return bound
 
@@ -158,48 +192,30 @@ class Compiled:
             return self.fn(*args, **kwargs)
         recorder = Recorder(ns)
         modules = list(_modules_of(self.fn) if self._roots is None else self._roots)
-        visible = Visible(self._code)
+        visible = Visible([*self._code, *call.functions])
         seen = visible.values()
         streams = Streams(visible.streams)
         try:
-            out = self._run(recorder, modules, call, args, kwargs)
+            with _recording(recorder, modules, call):  # no function of its own: it would be a frame below the user's
+                numbers = call.host_numbers(recorder.guards)
+                told = [with_numbers(a, numbers) for a in args]
+                out = self.fn(*told, **{name: with_numbers(a, numbers) for name, a in kwargs.items()})
         except TypeError as error:
             if not call.numbers or recorder.written or any(isinstance(item, Effect) for item in recorder.stream):
                 raise
-            self._stay_eager(call, f"a number of the call is refused, which is an int or float by isinstance only: {error}")
+            self._stay_eager(call, f"a number of the call is not taken for one: {error} ({_raised_at(error)})")
             return self.fn(*args, **kwargs)
-        changes = visible.difference(seen, visible.values())
+        now = visible.values()
+        changes = visible.difference(seen, now)
         recorder.broken = recorder.broken or call.objection(out) or (changes and f"the call changes {changes}")
         recorder.drawn = streams.moved()
-        returned, structure = finish(recorder, call.arguments, out)
+        returned, structure = finish(recorder, call.arguments, out, now)
         out = settled(out)
         if recorder.broken is not None:
             self._stay_eager(call, recorder.broken)
         else:
             self._keep(call, recorder, modules, visible, returned, structure)
         return out
-
-    def _run(
-        self, recorder: Recorder, modules: list[Any], call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        for i, (array, argument) in enumerate(zip(call.arrays, call.arguments)):
-            recorder.add_argument(array, i, argument)
-        for root in modules:
-            for t in (*root.parameters(), *root.buffers()):
-                recorder.add_state(t)
-        numbers = call.host_numbers(recorder.guards)
-        args = tuple([with_numbers(a, numbers) for a in args])
-        kwargs = {name: with_numbers(a, numbers) for name, a in kwargs.items()}
-        before = versions.watch, versions.called
-        versions.watch, versions.called = recorder.changed, recorder.called
-        recorder.ns.record(recorder)
-        try:
-            return self.fn(*args, **kwargs)
-        finally:
-            recorder.ns.record(None)
-            versions.watch, versions.called = before
-            known = {id(module) for module in modules}
-            modules += [m for m in {id(m): m for m in recorder.modules}.values() if id(m) not in known]
 
     def _keep(
         self, call: Call, recorder: Recorder, modules: list[Any], visible: Visible, returned: list[Any], structure: Any
@@ -211,7 +227,7 @@ class Compiled:
             if len(variants) >= MOST:
                 last = variants[0]
                 what = last.visible.difference(last.seen, last.visible.values())
-                what = "modules looked different: is an attribute set often?" if what is None else f"{what} changes often"
+                what = f"{what} changes often" if what else "modules looked different: is an attribute set often?"
                 self._stay_eager(call, f"more than {MOST} recordings: {what}")
                 return
             inside = {id(m): m for root in modules for m in root.modules()}
@@ -290,11 +306,13 @@ def weak_method(fn: Callable[..., Any], owner: Any) -> Callable[..., Any]:
     return method
 
 
-def _modules_of(fn: Callable[..., Any], owner: Any = None) -> list[Any]:
+def _modules_of(fn: Callable[..., Any]) -> list[Any]:
     """The modules that a function can see: itself, its object and that's attributes, its closure, defaults, globals."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    owner = getattr(fn, "__self__", owner)
+    owner = getattr(fn, "__self__", None)
+    if (weakly := getattr(fn, "of_weak_owner", None)) is not None:
+        fn, owner = weakly[0], weakly[1]()
     inner = getattr(fn, "__func__", fn)
     seen: list[Any] = [fn, owner, *vars(owner).values()] if hasattr(owner, "__dict__") else [fn]
     seen += [cell.cell_contents for cell in getattr(inner, "__closure__", None) or () if _is_filled(cell)]

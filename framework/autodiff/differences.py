@@ -25,9 +25,9 @@ def difference(a: Recorder, b: Recorder, returned: tuple[Any, Any], returned_now
     for number, (kind, what) in a.origin.items():
         kind_now, what_now = b.origin.get(number, ("", None))
         if kind != kind_now or (kind == "state" and what is not what_now):
-            return f"an array is {kind} in one call and {kind_now or 'computed'} in the next{_used_at(b, number)}"
+            return f"an array is {kind} in one call and {kind_now or 'computed'} in the next{used_at(b, number)}"
         if kind == "outside" and what is not what_now and not _equal(a, what, what_now):
-            return f"a constant differs from call to call{_used_at(b, number)}"
+            return f"a constant differs from call to call{used_at(b, number)}"
     same = [(r.kind, r.what if isinstance(r.what, int) else None) for r in returned[0]]
     if same != [(r.kind, r.what if isinstance(r.what, int) else None) for r in returned_now[0]]:
         return "what is returned differs from call to call"
@@ -88,7 +88,8 @@ def _equal(recorder: Recorder, a: Array, b: Array) -> bool:
     return bool(to_numpy(a).tobytes() == to_numpy(b).tobytes())
 
 
-def _used_at(recorder: Recorder, number: int) -> str:
+def used_at(recorder: Recorder, number: int) -> str:
+    """Which operation takes a value, and its line."""
     for item, line in zip(recorder.stream, recorder.lines):
         if isinstance(item, Operation) and number in numbers_in(item.inputs) and line is not None:
             return f": an argument of {item.primitive} at {lines.text(line)}"

@@ -7,7 +7,7 @@ Both offer the Array API's functions, the primitives and the performance names o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,10 @@ class RawNamespace:
             one = self.xp.ones_like(x)
             one = self._ones[key] = one if x.shape else one[()]  # NumPy is faster with its scalars
         return one
+
+    def ones(self) -> Iterable[Any]:
+        """The arrays that are shared."""
+        return self._ones.values()
 
     def as_floating(self, x: Any) -> Any:
         """The array; of the default dtype, where it is one of integers or bools."""

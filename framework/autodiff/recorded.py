@@ -10,15 +10,13 @@ from typing import Any, NamedTuple
 
 from framework.autodiff import lines, tree
 from framework.autodiff.hostnumber import HostNumber
-from framework.autodiff.recorder import READ, Effect, Recorder, Write
+from framework.autodiff.owners import find_owners
+from framework.autodiff.recorder import Effect, Recorder, Write
 from framework.autodiff.tape import Node
 from framework.autodiff.tensor import Tensor
 from framework.backend.program import Operation
 
 Array = Any
-
-
-_OUTSIDE = ("outside", "state", "argument")
 
 
 class Returned(NamedTuple):
@@ -33,13 +31,15 @@ class Returned(NamedTuple):
     node: Node | None = None
 
 
-def finish(recorder: Recorder, arguments: Sequence[Any], out: Any) -> tuple[list[Returned], Any]:
-    """What the call returned; the recording is checked and its arrays are let go.
+def finish(
+    recorder: Recorder, arguments: Sequence[Any], out: Any, seen: Sequence[Any] = ()
+) -> tuple[list[Returned], Any]:
+    """What the call returned; the recording is checked and its arrays are let go. `seen` is what the function can see.
 
     Where something forbids a replay, `recorder.broken` says what.
     """
     leaves, structure = tree.flatten(out)
-    _find_owners(recorder, {id(t) for t in (*leaves, *arguments)})
+    find_owners(recorder, {id(t) for t in (*leaves, *arguments)}, seen)
     returned = [_returned(recorder, arguments, leaf, leaves[:i]) for i, leaf in enumerate(leaves)]
     _settle_writes(recorder, leaves)
     allowed = {r.what for r in returned if r.kind in ("array", "tensor")}
@@ -62,28 +62,6 @@ def finish(recorder: Recorder, arguments: Sequence[Any], out: Any) -> tuple[list
     return returned, structure
 
 
-def _find_owners(recorder: Recorder, known: set[int]) -> None:
-    """Tell state, which some Tensor holds, from constants, among the arrays from outside."""
-    numbers = {id(recorder.array(n)): n for n, (kind, _) in recorder.origin.items() if kind in _OUTSIDE}
-    if not numbers:
-        return
-    for holder in gc.get_objects():
-        # By its type, not isinstance: that asks stand-ins for other objects, which may import or warn.
-        number = (
-            numbers.get(id(holder._data)) if issubclass(type(holder), Tensor) and hasattr(holder, "_data") else None
-        )
-        if number is None:
-            continue
-        kind, what = recorder.origin[number]
-        if kind == "outside":
-            recorder.origin[number] = ("state", holder)
-        elif holder is not what and id(holder) not in known and recorder.broken is None:
-            recorder.broken = "two Tensors that outlive the call share one array; give one of them a .clone()"
-    for number, line in recorder.reads:
-        if recorder.origin[number][0] == "state" and recorder.broken is None:
-            recorder.broken = f"{READ} ({lines.text(line)})"
-
-
 def _returned(recorder: Recorder, arguments: Sequence[Any], leaf: Any, leaves: Sequence[Any]) -> Returned:
     if type(leaf) is HostNumber:
         return Returned("number", leaf._read)
@@ -95,8 +73,9 @@ def _returned(recorder: Recorder, arguments: Sequence[Any], leaf: Any, leaves: S
             return Returned("same", i)
     if not isinstance(leaf, Tensor):
         return Returned("array", recorder.number(leaf)) if recorder.ns.backend.owns(leaf) else Returned("object", leaf)
-    if leaf._level is not None:
-        recorder.broken = recorder.broken or "a Tensor inside a transform is returned"
+    if leaf._level is not None or leaf._ns is not recorder.ns:
+        what = "inside a transform" if leaf._level is not None else "on another device"
+        recorder.broken = recorder.broken or f"a Tensor {what} is returned"
         return Returned("object", leaf)
     kind, what = recorder.origin.get(recorder.number(leaf._array()), ("operation", None))
     if (kind == "state" and what is leaf) or (leaf._node is not None and leaf._node.prim is None):

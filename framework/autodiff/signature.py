@@ -45,16 +45,18 @@ class Call:
         numbers: the ints and floats among the arguments, and in tuples of them.
         key: equal for calls that may share a recording.
         containers: lists and dicts, with what they held.
+        functions: functions and other callables.
         reason: why the call cannot be recorded, if so.
     """
 
-    __slots__ = ("arguments", "arrays", "containers", "key", "numbers", "reason")
+    __slots__ = ("arguments", "arrays", "containers", "functions", "key", "numbers", "reason")
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.arguments: list[Any] = []
         self.arrays: list[Array] = []
         self.numbers: list[Any] = []
         self.containers: list[tuple[Any, list[Any]]] = []
+        self.functions: list[Any] = []
         self.reason = ""
         key: list[Any] = [grad_enabled.get(), get_default_dtype(), default_backend()]
         for a in args:
@@ -111,6 +113,7 @@ class Call:
         elif isinstance(x, DType | Backend | enum.Enum):
             key.append(x)
         elif callable(x):
+            self.functions.append(x)
             key.append(x if isinstance(x, _BY_IDENTITY) else _Same(x))
         else:
             key.append(kind)
@@ -138,16 +141,18 @@ class Call:
         return iter([HostNumber(n, _reader(i), guards) for i, n in enumerate(self.numbers)])
 
 
-def _objection(out: Any, arguments: set[int]) -> str | None:
+def _objection(out: Any, met: set[int]) -> str | None:
     """What a replay would not return again, if there is such a thing."""
     if not isinstance(out, dict | list | tuple):
         return None
-    if id(out) in arguments:
-        return "a list or dict among the arguments is returned; return a copy"
+    if id(out) in met:
+        return "a list or dict is returned that is an argument, or is returned twice; return a copy"
+    if isinstance(out, dict | list):
+        met.add(id(out))
     if isinstance(out, dict) and type(out) is not dict:
         return f"a {type(out).__name__} is returned; return a dict"
     parts = out.values() if isinstance(out, dict) else out
-    return next((found for part in parts if (found := _objection(part, arguments)) is not None), None)
+    return next((found for part in parts if (found := _objection(part, met)) is not None), None)
 
 
 def _reader(i: int) -> Callable[..., Any]:

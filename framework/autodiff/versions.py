@@ -48,15 +48,15 @@ def same(a: Any, b: Any) -> bool:
     return repr(a) == repr(b) if isinstance(a, float | complex) else bool(a == b)  # -0.0 is not 0.0, and NaN is NaN
 
 
-def appearance(modules: Iterable[Any]) -> list[tuple[Any, dict[str, Any], list[Any]]]:
+def appearance(modules: Iterable[Any]) -> list[tuple[int, dict[str, Any], list[Any]]]:
     """What recordings depend on, of modules: their attributes, and which of their parameters are trained."""
     looks = []
     for module in modules:
         own = dict(module.__dict__)
         hooks = own.get("_forward_hooks")
-        leaves = [getattr(value, "_node", None) for value in own.values()]
+        leaves = [value._node if hasattr(type(value), "_node") else None for value in own.values()]
         on_leaves = [hook for leaf in leaves for hook in getattr(leaf, "hooks", None) or ()]
-        looks.append((module, own, [*leaves, *on_leaves, *(hooks or {}).values()]))
+        looks.append((id(module), own, [*leaves, *on_leaves, *(hooks or {}).values()]))
     return looks
 
 
@@ -64,8 +64,8 @@ def unchanged(before: list[Any], now: list[Any]) -> bool:
     """Whether two appearances are the same."""
     if len(before) != len(now):
         return False
-    for (module, own, extra), (module_now, own_now, extra_now) in zip(before, now):
-        if module is not module_now or own.keys() != own_now.keys() or len(extra) != len(extra_now):
+    for (key, own, extra), (key_now, own_now, extra_now) in zip(before, now):
+        if key != key_now or own.keys() != own_now.keys() or len(extra) != len(extra_now):
             return False
         if not all(same(value, own_now[name]) for name, value in own.items()):
             return False

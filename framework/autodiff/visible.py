@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import is_
-from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -78,7 +78,7 @@ class Visible:
         if (weakly := getattr(fn, "of_weak_owner", None)) is not None:
             fn, owner = weakly[0], weakly[1]()
         if not isinstance(fn, FunctionType):
-            call = getattr(type(fn), "__call__", None)
+            call = type(fn).__call__ if callable(fn) else None
             if isinstance(call, FunctionType) and not _is_ours(type(fn)):
                 self._walk(call, fn, depth + 1)
             else:
@@ -135,13 +135,12 @@ class Visible:
             self._look_at_object(name, value, attributes, depth)
 
     def _look_at_object(self, name: str, value: Any, attributes: Iterable[str], depth: int) -> None:
-        """Look at what code names of a plain object or a module of the user's."""
-        own = getattr(value, "__dict__", None)
-        is_module = _is_module(type(value))
-        if type(own) is not dict or isinstance(value, type) or _is_of_library(value):
+        """Look at what code names of a plain object, a class, or a module of the user's."""
+        kind = type(value)
+        is_module = _is_module(kind)
+        if _is_of_library(value) or (_is_ours(kind) and not is_module):
             return
-        if _is_ours(type(value)) and not is_module:
-            return
+        own = getattr(value, "__dict__", {})
         for attribute in attributes:
             if attribute in own:
                 held = own[attribute]
@@ -150,10 +149,26 @@ class Visible:
                 if not is_module:  # whose attributes tell of being set
                     self._entry(own, attribute, f"{name}.{attribute}")
                 self._look(f"{name}.{attribute}", held, attributes, depth + 1)
-            elif isinstance(method := getattr(type(value), attribute, None), FunctionType):
-                self._walk(method, value, depth + 1)
+            elif not isinstance(value, type):
+                self._look_at_class(name, value, attribute, depth)
 
-    def _entry(self, container: dict[Any, Any], key: Any, name: str) -> None:
+    def _look_at_class(self, name: str, value: Any, attribute: str, depth: int) -> None:
+        """Look at what an object has an attribute of by its class: a method, a property, a slot, a value."""
+        above = next((base for base in type(value).__mro__ if attribute in base.__dict__), None)
+        if above is None or _is_library(above.__module__):
+            return
+        held = above.__dict__[attribute]
+        if isinstance(held, FunctionType):
+            self._walk(held, value, depth + 1)
+        elif isinstance(held, property):
+            self._walk(held.fget, value, depth + 1)
+        elif isinstance(held, MemberDescriptorType):
+            get = functools.partial(getattr, value)
+            self._add(1, (id(value), attribute), (get, attribute), f"{name}.{attribute}")
+        else:
+            self._entry(above.__dict__, attribute, f"{name}.{attribute}")
+
+    def _entry(self, container: Mapping[Any, Any], key: Any, name: str) -> None:
         if not _is_of_library(container[key]):
             self._add(1, (id(container), key), (container.get, key), name)
 

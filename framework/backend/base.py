@@ -45,6 +45,9 @@ class Backend(ABC):
     install: ClassVar[str] = ""
     """The line that installs the requirements."""
 
+    deviations: Mapping[str, str] = {}
+    """Test of the conformance kit to the reason why it may not hold here; see `framework.testing`."""
+
     _dtype_table: Mapping[Any, DType] = {}  # an instance's own, once it has named a dtype
 
     # -- required -------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class CSVDataset(BlockDataset):
         ConfigError: an argument is wrong.
 
     Examples:
-        >>> _ = open("pets.csv", "w").write("age,kind,weight\\n2,cat,4.0\\n7,dog,9.5\\n4,cat,4.5\\n")
+        >>> _ = Path("pets.csv").write_text("age,kind,weight\\n2,cat,4.0\\n7,dog,9.5\\n4,cat,4.5\\n")
         >>> pets = CSVDataset("pets.csv", target="weight", categorical=["kind"])
         >>> [(x.tolist(), code.tolist(), float(y)) for x, code, y in pets]
         [([2.0], [0], 4.0), ([7.0], [1], 9.5), ([4.0], [0], 4.5)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -163,7 +163,8 @@ class DataLoader:
         cut = self._cut(epoch)
         if repeats is None:
             return ((key, indices, None) for indices in cut)
-        return ((key, epoch.order[piece], repeats[piece]) for piece in self._pieces(epoch))  # type: ignore[index]
+        places = self._bounds(epoch)
+        return ((key, epoch.order[a:b], repeats[a:b]) for a, b in places)  # type: ignore[index]
 
     def _stream(self, data: IterableDataset) -> Iterator[Any]:
         """The batches of a dataset that is read from front to back."""
@@ -302,20 +303,18 @@ class DataLoader:
     def _cut(self, epoch: _Epoch) -> Iterator[Any]:
         """The batches that are left, as pieces of the order, or as slices where there is none."""
         order = epoch.order
-        for piece in self._pieces(epoch):
-            yield piece if order is None else order[piece]
+        for start, stop in self._bounds(epoch):
+            yield slice(start, stop) if order is None else order[start:stop]
 
-    def _pieces(self, epoch: _Epoch) -> Iterator[slice]:
-        """Where in the order each batch is that is left."""
-        first, total, size = epoch.position.batch, epoch.total, epoch.size
+    def _bounds(self, epoch: _Epoch) -> Iterator[tuple[int, int]]:
+        """Where in the order each batch begins and ends that is left."""
+        first, size = epoch.position.batch, epoch.size
         if epoch.ends is not None:
-            ends = epoch.ends.tolist()
-            for k in range(first, total):
-                yield slice(ends[k - 1] if k else 0, ends[k])
-            return
+            ends = [0, *epoch.ends.tolist()]
+            return zip(ends[first:], ends[first + 1 :])
         step = self.batch_size if self.batch_size > 0 else max(size, 1)
-        for start in range(first * step, total * step, step):
-            yield slice(start, min(start + step, size))
+        starts = range(first * step, epoch.total * step, step)
+        return zip(starts, chain(starts[1:], (min(epoch.total * step, size),)))
 
     def _reader(self, data: Any) -> tuple[Callable[[Any], Any], bool]:
         """What reads a batch of `data`, and whether that is done on the spot, without threads."""

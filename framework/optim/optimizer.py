@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any, ClassVar
 
-from framework.autodiff import Tensor, enable_grad
+from framework.autodiff import Tensor, enable_grad, versions
 from framework.autodiff.lines import Line, user_line
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.tape import mark_written
@@ -18,6 +18,19 @@ Array = Any
 State = dict[str, Any]
 
 _BESIDE = ("initial_lr", "name")  # keys of a group that are no arguments: a schedule's, and the user's label
+
+
+class Group(dict[str, Any]):
+    """A parameter group: a dict that tells a recording of what is set in it, which a replay would not do."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        versions.told(self, key)
+        super().__setitem__(key, value)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set several arguments."""
+        versions.told(self, "update")
+        super().update(*args, **kwargs)
 
 
 class Optimizer:
@@ -125,7 +138,7 @@ class Optimizer:
         held = {id(p) for old in self.param_groups for p in old["params"]}
         if len({id(p) for p in params}) < len(params) or any(id(p) in held for p in params):
             raise ConfigError(f"{name}: a parameter is given twice; each belongs to one group, once")
-        group = {"params": params, **self.defaults, **group}
+        group = Group({"params": params, **self.defaults, **group})
         self.check(group)
         self.param_groups.append(group)
 

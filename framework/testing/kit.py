@@ -29,7 +29,8 @@ class Kit:
     deviations: ClassVar[dict[str, str]] = {}
     """Test id, such as `test_forward[erf-float16]`, to the reason why it may not hold. `*` stands for anything.
 
-    A test that is named here and passes is a failure, and so is an id that names no test.
+    A test that is named here and passes is a failure, and so is an id that names no test. Those that the backend
+    states itself, in its own `deviations`, are added.
     """
 
     optional: ClassVar[bool] = False
@@ -56,17 +57,26 @@ class Kit:
                 pytest.skip(str(error))
             raise
 
+    def known_deviations(self) -> dict[str, str]:
+        """Those of this class and those that the backend states."""
+        try:
+            stated = registry.get(self.backend).deviations
+        except BackendError:  # the fixture says why
+            stated = {}
+        return {**stated, **self.deviations}
+
     @pytest.fixture(autouse=True)
     def _expect_deviations(self, request: pytest.FixtureRequest) -> None:
-        for pattern, reason in self.deviations.items():
+        for pattern, reason in self.known_deviations().items():
             if matches(pattern, request.node.name):
                 request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
 
     def test_every_deviation_names_a_test(self, request: pytest.FixtureRequest) -> None:
         """No deviation is left over from a test that is gone."""
+        known = self.known_deviations()
         group = request.node.getparent(pytest.Class)
-        ids = [item.name for item in group.collect()] if self.deviations else []
-        stale = [pattern for pattern in self.deviations if not any(matches(pattern, name) for name in ids)]
+        ids = [item.name for item in group.collect()] if known else []
+        stale = [pattern for pattern in known if not any(matches(pattern, name) for name in ids)]
         assert not stale, f"deviations that name no test: {stale}"
 
 

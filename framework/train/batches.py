@@ -28,7 +28,7 @@ class Mover:
     """
 
     def __init__(self, backend: Backend, device: str, dtype: DType) -> None:
-        self._backend = backend
+        self.backend = backend
         self._device = device
         self._dtype = dtype
         self._ns = namespace_of(backend)
@@ -62,7 +62,7 @@ class Mover:
             return [self(item) for item in batch]
         if isinstance(batch, tuple):  # a named one
             return kind(*[self(item) for item in batch])
-        if self._backend.owns(batch):
+        if self.backend.owns(batch):
             return self(Tensor(batch, None, self._ns))
         return batch
 
@@ -75,7 +75,7 @@ class Mover:
             return array  # text or objects
         if self.keeps_arrays:
             return Tensor(array, None, self._ns)
-        return Tensor(self._backend.asarray(array, device=self._where), None, self._ns)
+        return Tensor(self.backend.asarray(array, device=self._where), None, self._ns)
 
 
 def batch_size_of(batch: Any) -> int | None:

@@ -40,9 +40,7 @@ class CompiledStep:
         self._training_step = fit.training_step
         self._owner = type(fit.module).__name__
         self._window = fit.window
-        self.compiled = Compiled(
-            self._run, [fit.module], name=f"{self._owner}.training_step", sees=[fit.training_step]
-        )
+        self.compiled = Compiled(self._run, [fit.module], name=f"{self._owner}.training_step", sees=[fit.training_step])
 
     def __call__(self, batch: Any, index: int) -> tuple[Any, Tensor | None]:
         """What `training_step` returned, and the loss, whose gradients are in place."""

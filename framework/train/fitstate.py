@@ -77,16 +77,22 @@ class Fit:
     """Whether a validation may be due at other batches than an epoch's last."""
 
     def __post_init__(self) -> None:
-        for config in self.schedulers:
+        self.use_optimizer(self.optimizer, self.schedulers)
+        self.num_batches = self.train.count
+        by_batches = self.check_interval is not None or self.validation.every_n_epochs is None
+        self.validates_within = by_batches and bool(self.val)
+
+    def use_optimizer(self, optimizer: Optimizer, schedulers: Sequence[LRSchedulerConfig]) -> None:
+        """Train with these from now on."""
+        self.optimizer, self.schedulers = optimizer, schedulers
+        self.step_schedulers, self.epoch_schedulers, self.metric_schedulers = [], [], []
+        for config in schedulers:
             if config.needs_metric:
                 self.metric_schedulers.append(config)
             elif config.interval == "step":
                 self.step_schedulers.append(config)
             else:
                 self.epoch_schedulers.append(config)
-        self.num_batches = self.train.count
-        by_batches = self.check_interval is not None or self.validation.every_n_epochs is None
-        self.validates_within = by_batches and bool(self.val)
 
     def fire(self, hooks: HookList, place: str = "") -> None:
         """Call hooks that take no more arguments."""

@@ -15,6 +15,10 @@ from framework.train.batches import batch_size_of
 _FORMS = 'Return an optimizer, {"optimizer": optimizer, "lr_scheduler": scheduler}, or ([optimizer], [scheduler])'
 
 
+_NEVER = 2**62
+"""A frequency that no count of updates reaches."""
+
+
 @dataclass(slots=True)
 class LRSchedulerConfig:
     """A learning-rate scheduler and when it steps.
@@ -37,6 +41,10 @@ class LRSchedulerConfig:
     def needs_metric(self) -> bool:
         """Whether each step takes the value of `monitor`."""
         return bool(getattr(self.scheduler, "needs_metric", False))
+
+    def pause(self) -> None:
+        """Let the scheduler rest for the remainder of the fit."""
+        self.frequency = _NEVER
 
     def step(self, count: int) -> None:
         """Let the scheduler step, if it is its turn after `count` updates or epochs."""

@@ -71,7 +71,7 @@ def gather(fit: Fit, run: str | None) -> dict[str, Any]:
 def add_user_state(fit: Fit, trees: dict[str, Any]) -> dict[str, Any]:
     """Let the `on_save_checkpoint` hooks add to a checkpoint, or change its weights."""
     user = _for_hooks(trees)
-    told = set(user)
+    told = user.keys() - trees["extra"].keys()
     for hook in fit.hooks.save_checkpoint:
         hook(user)
     extra = {key: value for key, value in user.items() if key not in told}

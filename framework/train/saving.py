@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from framework.callbacks import EarlyStopping, Timer
 from framework.errors import CheckpointError, ConfigError
 from framework.loggers import Logger
 from framework.loggers.console import say
@@ -76,8 +77,9 @@ class Saving(TrainerState):
         resume.check_is_training(trees, path, type(module).__name__)
         self.resume_source = str(path)
         self.progress.load_state_dict(trees["progress"])
-        # where there is an EarlyStopping, it says itself whether the training had been stopped
-        self.should_stop = trees["results"]["should_stop"] and not self.early_stopping_callbacks
+        # where there is an EarlyStopping or a Timer, it says itself whether the training is stopped
+        decides = any(isinstance(callback, EarlyStopping | Timer) for callback in self.callbacks)
+        self.should_stop = trees["results"]["should_stop"] and not decides
         return trees
 
     def _find_checkpoint(self, wanted: str | Path, module: TrainModule) -> Path:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from framework.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from framework.callbacks import Callback, EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 from framework.errors import ConfigError
 from framework.loggers import Logger
 from framework.optim import Optimizer
@@ -32,7 +32,6 @@ class TrainerState:
     limits: Limits
     validation: Validation
     log_every_n_steps: int
-    accumulate_grad_batches: int
     gradient_clip_val: float | None
     compile: bool
     gradient_clip_algorithm: str | None
@@ -66,6 +65,7 @@ class TrainerState:
         """Whether a first batch has been used; what is raised before that is a refusal."""
         self.sanity_checking = False
         """Whether the trial validation is running."""
+        self._accumulates = 1
         self._stage = ""
         self._evaluating = ""
         self._fit: Fit | None = None
@@ -160,6 +160,17 @@ class TrainerState:
         return self.duration.min_steps
 
     @property
+    def accumulate_grad_batches(self) -> int:
+        """Batches that make one update. May be set at the start of an epoch."""
+        return self._accumulates
+
+    @accumulate_grad_batches.setter
+    def accumulate_grad_batches(self, value: int) -> None:
+        self._accumulates = value
+        if self._fit is not None:
+            self._fit.window.size = value
+
+    @property
     def val_check_interval(self) -> int | float:
         """Validate after so many batches (int), or each such part of an epoch (float)."""
         return self.validation.check_interval
@@ -220,6 +231,10 @@ class TrainerState:
         """
         updates = self.updates_per_epoch
         whole = math.inf if self.max_epochs == -1 else updates * self.max_epochs
+        schedules = [c for c in self.callbacks if isinstance(c, GradientAccumulationScheduler)]
+        if schedules and not math.isinf(whole):
+            batches = self.num_training_batches
+            whole = sum(math.ceil(batches / schedules[0].factor_at(epoch)) for epoch in range(self.max_epochs))
         return whole if self.max_steps == -1 else min(whole, self.max_steps)
 
     # -- metrics -------------------------------------------------------------------------------------

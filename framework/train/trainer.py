@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from framework.errors import ConfigError
 from framework.loggers import Logger
 from framework.loggers.console import say
 from framework.strategies import SingleDevice
-from framework.train import checkpoint, checks, options, preparation, resume
+from framework.train import checkpoint, checks, options, preparation, resume, trial
 from framework.train.datamodule import DataModule
 from framework.train.evaluation import Evaluation, by_loader, evaluate, print_table, validation_of
 from framework.train.fitstate import Fit
 from framework.train.loop import train
 from framework.train.module import TrainModule
+from framework.train.optimization import read_optimizers
 from framework.train.records import Heading
 from framework.train.results import Results
 from framework.train.saving import Saving
@@ -273,6 +275,26 @@ class Trainer(Saving):
             self.records.write_summary("running", self.strategy)
         self.has_begun = True
         self.records.start_clock()
+
+    # -- for callbacks, before the first epoch or after the last ---------------------------------------
+
+    def try_learning_rates(self, rates: Sequence[float], goes_on: Callable[[float], bool]) -> list[float]:
+        """The loss at each learning rate, one update after the other, as far as `goes_on(loss)`; all is put back."""
+        return trial.try_learning_rates(self._within_fit("try_learning_rates"), rates, goes_on)
+
+    def refresh_batch_norm(self) -> bool:
+        """Measure BatchNorm's running statistics anew over the training data; whether there are any."""
+        return trial.refresh_batch_norm(self._within_fit("refresh_batch_norm"))
+
+    def remake_optimizers(self) -> None:
+        """Ask the module's `configure_optimizers` again, before training has begun."""
+        fit = self._within_fit("remake_optimizers")
+        fit.use_optimizer(*read_optimizers(fit.module.configure_optimizers(), type(fit.module).__name__))
+
+    def _within_fit(self, method: str) -> Fit:
+        if self._fit is None or not self.fitting:
+            raise ConfigError(f"trainer.{method}() needs a fit under way: call it in a callback")
+        return self._fit
 
     # -- evaluation ----------------------------------------------------------------------------------
 

@@ -39,6 +39,35 @@ def summary(name: str):
     return json.loads((Path("runs") / name / "version_0" / "summary.json").read_text())
 
 
+# Each recipe in a few steps, and the file that `fw predict` then writes.
+TINY = {
+    "mnist_cnn": (["--model.init_args.channels=[2,4]", "--data.init_args.batch_size=16"], "labels.csv"),
+    "autoencoder": (["--model.init_args.hidden=[16]"], "codes.npz"),
+    "tabular_mlp": (["--data.init_args.example_rows=400", "--data.init_args.buffer=90"], "rents.csv"),
+    "char_lm": (["--model.init_args.layers=1", "--model.init_args.width=8", "--model.init_args.sample=20",
+                 "--data.init_args.limit=4000", "--data.init_args.batch_size=4"], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_copied_recipe_trains_tests_and_predicts(nowhere, name):
+    assert nowhere("new", "recipe", name).code == 0
+    small, output = TINY[name]
+    config = f"configs/{name}.yaml"
+    few = [*QUIET, *small, "--trainer.limit_test_batches=1"]
+    done = nowhere("train", config, *few, "--trainer.max_steps=4", "--trainer.limit_val_batches=1")
+    assert done.code == 0, done.err
+    told = summary(name)
+    assert (told["status"], told["steps"]) == ("finished", 4)
+    assert {"train_loss", "val_loss"} <= set(told["metrics"])
+    assert "test_loss" in told
+    assert nowhere("test", config, *few, "--ckpt=last").code == 0
+    if output is not None:
+        done = nowhere("predict", config, *few, "--trainer.limit_predict_batches=1", "--ckpt=last", "--output", output)
+        assert f"wrote {output}: " in done.out
+        assert Path(output).stat().st_size > 100
+
+
 def test_the_fallback_is_loud_and_recorded(nowhere):
     done = nowhere("train", CONFIG, *QUIET, "--trainer.max_steps", "3")
     assert done.code == 0

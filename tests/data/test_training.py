@@ -121,7 +121,10 @@ def check_resume(make, folder: Path, steps) -> None:
         assert state(resumed) == expected
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("csv", "stream with threads", "images", "concat")
+
+
+@pytest.mark.parametrize("kind", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
 def test_a_run_resumes_within_an_epoch(kind, tmp_path):
     check_resume(KINDS[kind], tmp_path, (2, 9))
 

@@ -201,9 +201,10 @@ def test_threads_are_initialized_once_each():
 
 
 def test_arrays_in_memory_are_read_on_the_spot():
-    loader = DataLoader(ArrayDataset(np.arange(6)), 2, num_workers=2)
-    for _ in loader:
-        assert children() == set() or not [t for t in threading.enumerate() if t.name.startswith("fw-")]
+    before = children()
+    for _ in DataLoader(ArrayDataset(np.arange(6)), 2, num_workers=2):
+        assert children() == before
+        assert [t for t in threading.enumerate() if t.name.startswith("fw-")] == []
 
 
 def test_functions_of_the_process_are_used(w):

@@ -144,7 +144,7 @@ def _prod_forward(ns: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
     for a in sorted(axis)[:-1] if len(axis) > 1 else ():  # the standard's prod takes one axis or several; some one
         x = ns.xp.prod(x, axis=a, keepdims=True)
     if len(axis) > 1:
-        x = ns.xp.prod(x, axis=max(axis), keepdims=True)
+        x = ns.xp.prod(x, axis=sorted(axis)[-1], keepdims=True)
         return x if keepdims else ns.xp.squeeze(x, axis=axis)
     return ns.xp.prod(x, axis=axis[0], keepdims=keepdims) if axis else x
 

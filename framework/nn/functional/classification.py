@@ -107,8 +107,8 @@ def _all_count(target: Tensor) -> bool:
     if target._level is not None:
         return True
     data, ns = target._data, target._ns
-    if not data.size or not ns.backend.synchronous:
-        return bool(data.size)
+    if 0 in data.shape or not ns.backend.synchronous:
+        return 0 not in data.shape
     return _none_below_zero(ns, data) if ns.recorder is None else ns.holds(partial(_none_below_zero, ns), data)
 
 

@@ -12,7 +12,7 @@ from fw_cpu.special import erf
 
 Array = Any
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 15
 """Elements that are in work at a time."""
 
 
@@ -71,29 +71,27 @@ def gelu(x: Array) -> tuple[Array, Array]:
 
 
 def gelu_to(outs: Any, x: Array) -> tuple[Array, Array]:
-    """`gelu`, written to two arrays."""
-    out, slope = outs
+    """`gelu`, written to two arrays, which hold what passes by, too: so more of it stays in the cache."""
     single = x.dtype == np.float32
     half, density = (_MINUS_HALF, _DENSITY) if single else (-0.5, 1 / math.sqrt(2 * math.pi))
-    passing = None
-    for part, result, rise in _blocks(x, out, slope):
-        if passing is None or passing[0].shape != part.shape:
-            passing = [np.empty_like(part, subok=False) for _ in range(3)]
-        phi, z, above = passing
-        if single:
-            _distribution(part, phi, z, above)
-        else:
+    above = x
+    for part, phi, z in _blocks(x, *outs):
+        if not single:
             phi[...] = erf(np.multiply(part, math.sqrt(0.5)))
             phi += 1
             phi *= 0.5
+        else:
+            if above is x or above.shape != part.shape:
+                above = np.empty_like(part, subok=False)
+            _distribution(part, phi, z, above)
         np.multiply(part, part, z)
         np.multiply(z, half, z)
         np.exp(z, z)
         np.multiply(z, part, z)
         np.multiply(z, density, z)
-        np.add(z, phi, rise)
-        np.multiply(part, phi, result)
-    return out, slope
+        np.add(z, phi, z)
+        np.multiply(part, phi, phi)
+    return outs[0], outs[1]
 
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {"gelu": gelu}

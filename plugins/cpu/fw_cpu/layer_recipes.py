@@ -75,11 +75,15 @@ def _linear_dw(call: Call) -> Instruction | None:
     return Instruction(make, name="dot")
 
 
+def _rows_of(g: Array, n: int) -> Array:
+    return g if g.ndim == 2 else g.reshape(-1, n)
+
+
 def _colsum(call: Call) -> Instruction | None:
     g, out = call.args[0], call.outs[0]
-    if g.ndim == 2 and floating(g, out):
-        ones = ones_of(g.shape[0], g.dtype)
-        return Instruction(lambda args, outs, _: [partial(args[0].T.dot, ones, outs[0])], name="dot")
+    if (g.ndim == 2 or (g.ndim > 2 and g.is_c)) and floating(g, out):
+        ones, n = ones_of(g.size // g.shape[-1], g.dtype), g.shape[-1]
+        return Instruction(lambda args, outs, _: [partial(_rows_of(args[0], n).T.dot, ones, outs[0])], name="dot")
     axes = tuple(range(g.ndim - 1))
     return Instruction(
         lambda args, outs, _: [partial(np.add.reduce, args[0], axes, None, outs[0], False)], name="add.reduce"

@@ -73,6 +73,8 @@ def colsum(g: Array, out: Array = None) -> Array:
     """Sum over all axes but the last."""
     if out is not None:
         out = _writable(out, g.dtype)
+    if g.ndim > 2 and g.flags.c_contiguous:
+        g = g.reshape(-1, g.shape[-1])
     if g.ndim == 2 and (ones := ones_of(len(g), g.dtype)) is not None:
         return g.T.dot(ones, out)
     return g.sum(axis=tuple(range(g.ndim - 1)))

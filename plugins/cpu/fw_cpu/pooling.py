@@ -39,7 +39,7 @@ def _all(x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[list[Any
     return [(..., r, slice(None)) for r in rows], [(..., c) for c in columns]
 
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 """Elements that are in work at a time: what is computed in between stays in the cache."""
 
 
@@ -134,13 +134,11 @@ def _put(g: Array, x: Array, best: Array, keys: list[Any], apart: bool, out: Arr
         out[...] = 0
     rest = g
     for key in keys[:-1]:
-        share = np.equal(x[key], best).astype(g.dtype)
-        np.multiply(rest, share, out[key] if apart else share)
+        share = np.multiply(rest, np.equal(x[key], best))
         if apart:
-            share = out[key]
+            out[key] = share
         else:
-            place = out[key]
-            place += share
+            out[key] += share
         rest = np.subtract(rest, share, out[keys[-1]] if apart and key is keys[-2] else None)
     if not apart:
         out[keys[-1]] += rest

@@ -129,37 +129,12 @@ def _relu_grad(call: Call) -> Instruction | None:
     if not floating(g, out, call.outs[0]) or g.shape != out.shape:
         return None
     zero = np.zeros((), out.dtype)
-    if out.size > _BLOCK and out.is_dense and g[:3] == out[:3] == call.outs[0][:3]:
-        return _relu_grad_in_blocks(out, zero)
 
     def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
         mask = scratch[0]
         return [partial(np.greater, args[1], zero, mask), partial(np.multiply, args[0], mask, outs[0])]
 
     return Instruction(make, (like(out, np.bool_),), ((0, 0), (1, 0)), "greater, multiply")
-
-
-def _relu_grad_in_blocks(out: Layout, zero: Array) -> Instruction:
-    order = sorted(range(out.ndim), key=lambda axis: -out.strides[axis])
-
-    def make(args: Any, outs: Any, scratch: Any) -> list[Thunk]:
-        flat = [a.transpose(order).reshape(-1) for a in (*args, outs[0])]
-        return [partial(_selected, *flat, zero, *scratch)]
-
-    scratch = vector(_PART, np.bool_), vector(_PART, out.dtype)
-    return Instruction(make, scratch, ((0, 0), (1, 0)), "greater, multiply")
-
-
-_PART = 1 << 14
-
-
-def _selected(g: Array, out: Array, made: Array, zero: Array, mask: Array, factor: Array) -> None:
-    for i in range(0, len(g), _PART):
-        part = slice(i, i + _PART)
-        size = len(g[part])
-        np.greater(out[part], zero, mask[:size])
-        np.copyto(factor[:size], mask[:size])
-        np.multiply(g[part], factor[:size], made[part])
 
 
 def sigmoid(call: Call) -> Instruction | None:

@@ -1,0 +1,283 @@
+"""Finds a learning rate by trying a range of them before the training."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from framework.callbacks.callback import Callback
+from framework.errors import ConfigError, did_you_mean
+from framework.loggers.console import say
+
+if TYPE_CHECKING:
+    from framework.train import Trainer, TrainModule
+
+_MODES = ("exponential", "linear")
+_NAMES = ("lr", "learning_rate")
+
+
+class LearningRateFinder(Callback):
+    """Before training, makes `num_training_steps` updates at rising rates, puts everything back, and takes the
+    rate at which the loss fell most steeply.
+
+    What was found is in `optimal_lr`, and as a picture in the run folder, `lr_find.png`, where matplotlib is
+    installed. A resumed run keeps the rate that it began with. In a `fast_dev_run` nothing is tried.
+
+    (Smith 2015, "Cyclical Learning Rates for Training Neural Networks".)
+
+    Args:
+        min_lr: the first rate.
+        max_lr: the last one.
+        num_training_steps: how many.
+        mode: "exponential" or "linear" steps between them.
+        early_stop_threshold: stop where the smoothed loss is more than so many times the best; None never.
+        update_attr: train with the rate: set the module's attribute, make the optimizer anew. Where the module has
+            no such attribute and there is no scheduler, the optimizer's rate is set.
+        attr_name: the module's attribute or hyper-parameter; default `lr` or `learning_rate`.
+
+    Raises:
+        ConfigError: an argument makes no sense; at the start, there is no such attribute.
+
+    Examples:
+        >>> LearningRateFinder(min_lr=0.01, max_lr=1.0, num_training_steps=3).rates()
+        [0.01, 0.1, 1.0]
+    """
+
+    priority: ClassVar[int] = 100
+
+    def __init__(
+        self,
+        min_lr: float = 1e-8,
+        max_lr: float = 1.0,
+        num_training_steps: int = 100,
+        mode: Literal["exponential", "linear"] = "exponential",
+        early_stop_threshold: float | None = 4.0,
+        update_attr: bool = True,
+        attr_name: str = "",
+    ) -> None:
+        if mode not in _MODES:
+            raise ConfigError(
+                f"LearningRateFinder(mode={mode!r}): expected 'exponential' or 'linear'."
+                f"{did_you_mean(str(mode), _MODES)}"
+            )
+        if not 0 < min_lr < max_lr:
+            raise ConfigError(f"LearningRateFinder(min_lr={min_lr}, max_lr={max_lr}): expected 0 < min_lr < max_lr")
+        if not isinstance(num_training_steps, int) or num_training_steps < 3:
+            raise ConfigError(
+                f"LearningRateFinder(num_training_steps={num_training_steps!r}): expected an int of at least 3"
+            )
+        self.min_lr = min_lr
+        self.max_lr = max_lr
+        self.num_training_steps = num_training_steps
+        self.mode = mode
+        self.early_stop_threshold = early_stop_threshold
+        self.update_attr = update_attr
+        self.attr_name = attr_name
+        self.optimal_lr: LearningRates | None = None
+        """What was found; None before."""
+        self._chosen: float | None = None
+
+    def rates(self) -> list[float]:
+        """The rates to try."""
+        last, low, high = self.num_training_steps - 1, self.min_lr, self.max_lr
+        if self.mode == "linear":
+            return [low + (high - low) * i / last for i in range(last)] + [high]
+        return [low * (high / low) ** (i / last) for i in range(last)] + [high]
+
+    def find(self, trainer: Trainer) -> LearningRates:
+        """Try the rates; the training is as it was afterwards."""
+        rates, found = self.rates(), LearningRates([], [])
+        best = math.inf
+
+        def goes_on(loss: float) -> bool:
+            nonlocal best
+            smoothed = found.add(rates[len(found.lr)], loss)
+            best = min(best, smoothed)
+            limit = self.early_stop_threshold
+            return math.isfinite(loss) and (limit is None or len(found.lr) < 2 or smoothed <= limit * best)
+
+        trainer.try_learning_rates(rates, goes_on)
+        return found
+
+    # -- hooks ---------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: Trainer, pl_module: TrainModule) -> None:
+        """Try the rates and set the one that was found."""
+        if trainer.fast_dev_run:
+            return
+        if trainer.resume_source is not None:
+            if self._chosen is not None and self.update_attr:
+                self._set(pl_module, self._chosen)  # the optimizer comes back with the checkpoint
+            return
+        if self.update_attr:
+            self._check(trainer, pl_module)
+        self.optimal_lr = self.find(trainer)
+        self._chosen = self.optimal_lr.suggestion()
+        if self._chosen is None:
+            say(f"LearningRateFinder: {len(self.optimal_lr.lr)} rates are too few to suggest one; nothing is changed")
+        elif self.update_attr:
+            say(f"LearningRateFinder: learning rate {self._chosen:.3g}")
+            if self._set(pl_module, self._chosen):
+                trainer.remake_optimizers()
+            else:
+                for group in trainer.optimizers[0].param_groups:
+                    group["lr"] = self._chosen
+        else:
+            say(f"LearningRateFinder: it suggests the learning rate {self._chosen:.3g}")
+
+    def on_train_start(self, trainer: Trainer, pl_module: TrainModule) -> None:
+        """Draw what was found into the run folder."""
+        if self.optimal_lr is None or trainer.log_dir is None or trainer.resume_source is not None:
+            return
+        if importlib.util.find_spec("matplotlib") is not None:
+            self.optimal_lr.save_plot(Path(trainer.log_dir) / "lr_find.png")
+
+    def _check(self, trainer: Trainer, pl_module: TrainModule) -> None:
+        if self.attr_name and not _holders(pl_module, self.attr_name):
+            hint = did_you_mean(self.attr_name, [*vars(pl_module), *pl_module.hparams])
+            raise ConfigError(
+                f"LearningRateFinder(attr_name={self.attr_name!r}): {type(pl_module).__name__} has neither an attribute "
+                f"nor a hyper-parameter of that name.{hint}"
+            )
+        if not self._name(pl_module) and trainer.lr_scheduler_configs:
+            raise ConfigError(
+                f"LearningRateFinder: {type(pl_module).__name__} has no attribute `lr` or `learning_rate` to set, and a "
+                "scheduler counts on the optimizer's rate: give it one that configure_optimizers uses, or attr_name=, "
+                "or update_attr=False"
+            )
+
+    def _name(self, pl_module: TrainModule) -> str:
+        return self.attr_name or next((name for name in _NAMES if _holders(pl_module, name)), "")
+
+    def _set(self, pl_module: TrainModule, rate: float) -> bool:
+        name = self._name(pl_module)
+        for holder in _holders(pl_module, name) if name else ():
+            if isinstance(holder, dict):
+                holder[name] = rate
+            else:
+                setattr(holder, name, rate)
+        return bool(name)
+
+    # -- state ---------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate that was found."""
+        return {} if self._chosen is None else {"lr": self._chosen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Keep the rate."""
+        self._chosen = state["lr"]
+
+
+class LearningRates:
+    """Learning rates and the losses at them.
+
+    Args:
+        lr: the rates, rising.
+        loss: the loss before the update at each.
+
+    Examples:
+        >>> found = LearningRates([], [])
+        >>> for i in range(21):
+        ...     _ = found.add(10 ** (i / 4 - 5), 1.0 if i < 9 else 1.0 - 0.1 * (i - 8) if i < 15 else 0.4)
+        >>> 1e-3 < found.suggestion(skip_begin=2) < 1e-1
+        True
+    """
+
+    BETA: ClassVar[float] = 0.98
+
+    def __init__(self, lr: Sequence[float], loss: Sequence[float]) -> None:
+        self.lr: list[float] = []
+        self.loss: list[float] = []
+        self.smoothed: list[float] = []
+        """The losses' exponential mean, corrected for its beginning."""
+        self._mean = 0.0
+        for rate, value in zip(lr, loss):
+            self.add(rate, value)
+
+    @property
+    def results(self) -> dict[str, list[float]]:
+        """`lr` and the smoothed `loss`."""
+        return {"lr": self.lr, "loss": self.smoothed}
+
+    def add(self, rate: float, loss: float) -> float:
+        """Add a loss; gives the smoothed one."""
+        self._mean = self.BETA * self._mean + (1.0 - self.BETA) * loss
+        smoothed = self._mean / (1.0 - self.BETA ** (len(self.lr) + 1))
+        self.lr.append(rate)
+        self.loss.append(loss)
+        self.smoothed.append(smoothed)
+        return smoothed
+
+    def slopes(self) -> list[float]:
+        """The slope of the smoothed loss against the logarithm of the rate, at each rate."""
+        x, y = [math.log(rate) for rate in self.lr], self.smoothed
+        last = len(x) - 1
+        return [
+            (y[min(i + 1, last)] - y[max(i - 1, 0)]) / (x[min(i + 1, last)] - x[max(i - 1, 0)]) if last else 0.0
+            for i in range(len(x))
+        ]
+
+    def suggestion(self, skip_begin: int = 10, skip_end: int = 1) -> float | None:
+        """The rate at which the loss falls most steeply with the logarithm of the rate; None of too few.
+
+        Args:
+            skip_begin: rates at the beginning that are not looked at.
+            skip_end: rates at the end that are not.
+        """
+        slopes = self.slopes()
+        places = range(skip_begin, len(slopes) - skip_end)
+        found = [i for i in places if math.isfinite(slopes[i])]
+        return self.lr[min(found, key=slopes.__getitem__)] if found else None
+
+    def plot(self, suggest: bool = True, show: bool = False, ax: Any = None) -> Any:
+        """Draw loss and slope against the rate on a logarithmic axis, and the suggestion; gives the figure.
+
+        Raises:
+            ConfigError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ConfigError("the plot needs matplotlib: pip install 'fw-framework[plot]'") from error
+        if show:
+            import matplotlib.pyplot as plt
+
+            figure = ax.figure if ax is not None else plt.figure(figsize=(7, 4))
+        else:
+            figure = ax.figure if ax is not None else Figure(figsize=(7, 4), layout="constrained")
+        ax = ax if ax is not None else figure.subplots()
+        ax.plot(self.lr, self.smoothed, color="tab:blue", label="loss, smoothed")
+        ax.set_xscale("log")
+        ax.set_xlabel("learning rate")
+        ax.set_ylabel("loss")
+        beside = ax.twinx()
+        beside.plot(self.lr, self.slopes(), color="tab:gray", linewidth=0.8, label="slope: d loss / d log(rate)")
+        beside.set_ylabel("slope")
+        rate = self.suggestion() if suggest else None
+        if rate is not None:
+            ax.axvline(rate, color="tab:red", linestyle="--", label=f"suggestion {rate:.3g}")
+        lines = [*ax.get_lines(), *beside.get_lines()]
+        ax.legend(lines, [line.get_label() for line in lines], loc="upper left", fontsize="small")
+        if show:
+            plt.show()
+        return figure
+
+    def save_plot(self, path: str | Path) -> None:
+        """Write the plot as a picture (PNG by its name's end).
+
+        Raises:
+            ConfigError: matplotlib is not installed.
+        """
+        self.plot().savefig(path, dpi=120)
+
+
+def _holders(pl_module: TrainModule, name: str) -> list[Any]:
+    """Where a rate is kept: the module, its hyper-parameters, or both."""
+    found: list[Any] = [pl_module] if isinstance(getattr(pl_module, name, None), int | float) else []
+    if isinstance(pl_module.hparams.get(name), int | float):
+        found.append(pl_module.hparams)
+    return found

@@ -1,0 +1,82 @@
+"""The JAX plugin: the conformance kit, training, compiled programs, and what it says where JAX is absent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from bundled_beside import accuracy_after_one_epoch, make_known
+
+import framework as fw
+from framework.backend import registry
+from framework.errors import BackendError
+from framework.testing import BackendConformance
+
+make_known("jax", "JaxBackend")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings() -> Iterator[None]:
+    """XLA compiles for thousands of small cases here: quickly is better than well. The switches are put back."""
+    try:
+        import jax
+    except ImportError:
+        yield
+        return
+    before = {name: jax.config.values[name] for name in ("jax_enable_x64", "jax_disable_most_optimizations")}
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def jax():
+    return pytest.importorskip("jax")
+
+
+@pytest.mark.reference
+class TestJax(BackendConformance):
+    backend = "jax"
+    optional = True
+    one_in = 40  # each case is compiled anew, which takes a tenth of a second
+
+
+@pytest.mark.reference
+def test_one_epoch_of_the_main_config_reaches_the_accuracy_of_the_cpu(jax, mnist_root, tmp_path) -> None:
+    found = {name: accuracy_after_one_epoch(name, mnist_root, tmp_path) for name in ("cpu", "jax")}
+    assert found["cpu"] > 0.95
+    assert abs(found["jax"] - found["cpu"]) < 0.005, found
+
+
+@pytest.mark.reference
+def test_a_compiled_step_is_one_xla_program(jax) -> None:
+    """Once recorded, a step is not traced again, and computes what eager steps do."""
+    calls = []
+
+    def step(w, x):
+        calls.append(None)
+        loss, g = fw.value_and_grad(lambda w: ((x @ w) ** 2).mean())(w)
+        return w - 0.1 * g, loss
+
+    compiled = fw.compile(step)
+    start = fw.tensor(np.ones((3, 2), np.float32), backend="jax")
+    x = fw.tensor(np.arange(12, dtype=np.float32).reshape(4, 3) / 10.0, backend="jax")
+    w = expected = start
+    for _ in range(5):
+        w, loss = compiled(w, x)
+    traced = len(calls)
+    for _ in range(5):
+        expected, expected_loss = step(expected, x)
+    np.testing.assert_allclose(w.numpy(), expected.numpy(), rtol=1e-5)
+    assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
+    assert traced <= 3
+
+
+def test_without_jax_it_is_missing_and_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(BackendError, match=r"backend 'jax' needs JAX: pip install fw-jax"):
+        registry._local["jax"]()
