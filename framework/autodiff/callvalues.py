@@ -21,6 +21,7 @@ class CallValues:
         origin: by number, for what no operation made: "argument" with its place, "state" with the Tensor that has it,
             "outside" with the array, "scalar" with how to read it, "source" or "effect".
         stale: numbers of state that was replaced in the call.
+        shared: numbers of arrays from outside that others than Tensors hold, and may write.
         broken: why the call cannot be replayed, if so.
     """
 
@@ -29,6 +30,7 @@ class CallValues:
         self.values: dict[int, Value] = {}
         self.origin: dict[int, tuple[str, Any]] = {}
         self.stale: set[int] = set()
+        self.shared: set[int] = set()
         self.broken: str | None = None
         self._numbers: dict[int, int] = {}  # of arrays, by identity
         self._held: dict[int, Array] = {}  # keeps identities unique

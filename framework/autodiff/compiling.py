@@ -137,8 +137,8 @@ class Compiled:
         return bound
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
-        fn, roots, code = (copy.deepcopy(part, memo) for part in (self.fn, self._roots, self._code))
-        return Compiled(fn, roots, self.name, code)
+        fn = copy.deepcopy(self.fn, memo)
+        return Compiled(fn, copy.deepcopy(self._roots, memo), self.name, copy.deepcopy(self._code, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Compiled, (self.fn, self._roots, self.name, self._code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from sys import getrefcount
 from typing import Any
 
@@ -21,7 +21,7 @@ _FEW = 8
 """Up to so many arrays the interpreter's own search for who refers to them is faster."""
 
 
-def find_owners(recorder: Recorder, known: set[int], seen: Iterable[Any]) -> None:
+def find_owners(recorder: Recorder, known: set[int], seen: Collection[Any]) -> None:
     """Tell state, which some Tensor holds, from constants, among the arrays from outside.
 
     Args:
@@ -38,9 +38,12 @@ def find_owners(recorder: Recorder, known: set[int], seen: Iterable[Any]) -> Non
     if left:
         for t in _holders([recorder.array(n) for n in left]):
             _tell(recorder, numbers, known, t)
+    recorder.shared.update(n for n in left if recorder.origin[n][0] == "outside")
     if gc.get_freeze_count():
+        visible = {id(x) for x in seen}  # arrays that the user's code has by itself
         for n in left:
-            if recorder.origin[n][0] == "outside" and recorder.broken is None:
+            is_told = recorder.origin[n][0] != "outside" or id(recorder.array(n)) in visible
+            if not is_told and recorder.broken is None:
                 recorder.broken = (
                     "an array from outside may be that of a Tensor that gc.freeze() hides; pass the Tensor as an "
                     f"argument, or hold it in a module{used_at(recorder, n)}"

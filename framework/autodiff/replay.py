@@ -43,7 +43,7 @@ class _Segment:
         constants = {n: what for n, (kind, what) in recorder.origin.items() if kind == "outside" and n in known}
         functions = recorder.functions.__getitem__
         inputs = tuple([n for n in known if n not in constants])
-        operations = _folded(self.operations, constants, functions)
+        operations = _folded(self.operations, constants, recorder.shared, functions)
         program = Program(inputs, constants, operations, outputs, recorder.values, functions).pruned()
         read = {n for operation in program.operations for n in numbers_in(operation.inputs)}
         state = [n for n in program.inputs if n in read and recorder.origin.get(n, ("",))[0] == "state"]
@@ -92,12 +92,14 @@ class _Segment:
                 env[number] = out._array()
 
 
-def _folded(operations: Sequence[Operation], constants: dict[int, Any], functions: Any) -> tuple[Operation, ...]:
-    """The operations that remain; the results of those on constants alone are constants from here on."""
+def _folded(
+    operations: Sequence[Operation], constants: dict[int, Any], shared: set[int], functions: Any
+) -> tuple[Operation, ...]:
+    """The operations that remain; the results of those on constants that nobody writes are constants from here on."""
     left: list[Operation] = []
     for operation in operations:
         read = numbers_in(operation.inputs)
-        if not read or any(n not in constants for n in read):
+        if not read or any(n not in constants or n in shared for n in read):
             left.append(operation)
             continue
         made = functions(operation.primitive)(*filled(operation.inputs, constants), **operation.params)

@@ -124,6 +124,9 @@ class Visible:
                     self._entry(value, key, f"{name}[{key!r}]")
             for part in [] if len(value) > _LONG else list(value.values() if kind is dict else value):
                 self._look(name, part, attributes, depth + 1)
+        elif kind is tuple:
+            for part in value[:_LONG]:
+                self._look(name, part, attributes, depth + 1)
         elif kind is ref:
             self._look(name, value(), attributes, depth)
         elif kind.__module__ in ("random", "numpy.random._generator"):

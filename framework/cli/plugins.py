@@ -1,4 +1,4 @@
-"""`fw plugins`: every backend that is installed, and whether it works here.
+"""`fw plugins`: every backend that is installed, and whether it works here; `fw plugins check NAME`: whether one conforms.
 
 Metadata says which there are. Each is then imported in a process of its own, all at once, so that one
 that raises, exits, crashes or hangs shows in its own row and nowhere else.
@@ -18,15 +18,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from framework.backend import Backend, registry
-from framework.errors import BackendError
+from framework.errors import BackendError, ConfigError
 
 TIMEOUT_S = 20.0
 """How long a plugin may take to import, to set itself up and to run one operation."""
+
+CHECK_TIMEOUT_S = 1800.0
+"""How long the conformance kit may take on one backend."""
 
 READY, MISSING, BROKEN = "ready", "missing", "broken"
 
@@ -43,15 +47,29 @@ class Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`fw plugins` takes no arguments."""
+    """Declare the command's arguments."""
     parser.description = (
         "List the installed backends. ready: it works here. missing: it is sound, but what it needs is not here. "
-        "broken: it fails. Each is tried in a process of its own."
+        "broken: it fails. Each is tried in a process of its own. `check NAME` runs the conformance kit on one."
+    )
+    parser.add_argument("action", nargs="?", choices=["check"], help="run the conformance kit")
+    parser.add_argument("name", nargs="?", help="the backend to check")
+    parser.add_argument("-k", default="", metavar="EXPRESSION", help="check: only tests that match, as pytest -k")
+    parser.add_argument(
+        "--timeout", type=float, default=CHECK_TIMEOUT_S, metavar="SECONDS", help="check: give up after"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; always 0, since a plugin that does not work here is an answer, not a failure."""
+    """Print the table; 0, since a plugin that does not work here is an answer, not a failure. Or check one.
+
+    Raises:
+        ConfigError: `check` without a name, or of a backend that is not there or does not work.
+    """
+    if args.action is not None:
+        if args.name is None:
+            raise ConfigError("which backend? fw plugins check NAME")
+        return int(import_module("framework.cli.plugins_check").run(args))
     rows = rows_of_all()
     print(table(rows))
     for line in remarks(rows):
@@ -61,7 +79,12 @@ def run(args: argparse.Namespace) -> int:
 
 def rows_of_all(timeout_s: float = TIMEOUT_S) -> list[Row]:
     """A row for every installed backend, sorted by name; tried at the same time."""
-    points = sorted(registry.entry_points(), key=lambda point: (point.name, registry.distribution_of(point)))
+    return rows_of(registry.entry_points(), timeout_s)
+
+
+def rows_of(points: Sequence[EntryPoint], timeout_s: float = TIMEOUT_S) -> list[Row]:
+    """A row for each of these, sorted by name; tried at the same time."""
+    points = sorted(points, key=lambda point: (point.name, registry.distribution_of(point)))
     with tempfile.TemporaryDirectory(prefix="fw-plugins-") as folder:
         probes = [Probe(point, Path(folder) / str(i)) for i, point in enumerate(points)]
         try:
@@ -85,14 +108,7 @@ class Probe:
         self.errors = folder / "stderr"
         command = [sys.executable, "-P", "-m", "framework.cli.plugins", point.name, point.value, str(self.result)]
         with self.errors.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                start_new_session=True,  # so that what the plugin starts can be ended with it
-            )
+            self.process = started(command, stderr)
 
     def row(self, deadline: float, timeout_s: float) -> Row:
         """What came of it; waits until the deadline."""
@@ -101,24 +117,43 @@ class Probe:
             code = self.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return Row(self.point.name, distribution, BROKEN, reason=f"no answer within {timeout_s:g} s")
-        self._kill_group()  # what it started does not outlive it
+        kill_group(self.process)  # what it started does not outlive it
         found = read_result(self.result)
         if found is None:
-            return Row(self.point.name, distribution, BROKEN, reason=how_it_ended(code, _tail(self.errors)))
+            return Row(self.point.name, distribution, BROKEN, reason=how_it_ended(code, tail(self.errors)))
         return Row(self.point.name, distribution, found["state"], tuple(found["devices"]), one_line(found["reason"]))
 
     def end(self) -> None:
         """End the process, where it has not ended, and everything it started."""
         if self.process.poll() is None:
-            self._kill_group()
-            self.process.wait()
+            ended(self.process)
 
-    def _kill_group(self) -> None:
-        if not hasattr(os, "killpg"):
-            self.process.kill()
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+
+def started(command: Sequence[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A child that finds what this process finds, says nothing, and has a group of its own."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        start_new_session=True,  # so that what the plugin starts can be ended with it
+    )
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """End a child, where it has not ended, and everything it started."""
+    kill_group(process)
+    process.wait()
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End what a child started, and the child."""
+    if not hasattr(os, "killpg"):
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def read_result(file: Path) -> dict[str, Any] | None:
@@ -135,7 +170,7 @@ def read_result(file: Path) -> dict[str, Any] | None:
     return found
 
 
-def how_it_ended(code: int, stderr: str) -> str:
+def how_it_ended(code: int, stderr: str, when: str = "it was tried") -> str:
     """The reason of a process that ended without an answer."""
     if code < 0:
         try:
@@ -146,7 +181,7 @@ def how_it_ended(code: int, stderr: str) -> str:
     else:
         ending = f"exited with code {code}"
     lines = [line for line in stderr.splitlines() if line.strip()]
-    return one_line(f"{ending} while it was tried" + (f": {lines[-1]}" if lines else ""))
+    return one_line(f"{ending} while {when}" + (f": {lines[-1]}" if lines else ""))
 
 
 def one_line(text: str, limit: int = 400) -> str:
@@ -155,7 +190,8 @@ def one_line(text: str, limit: int = 400) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _tail(file: Path) -> str:
+def tail(file: Path) -> str:
+    """The end of a file, as text; nothing where it cannot be read."""
     try:
         with file.open("rb") as stream:
             stream.seek(max(0, file.stat().st_size - 4096))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -549,10 +551,71 @@ def test_other_threads_are_not_recorded() -> None:
         thread.join()
 
 
-def test_nothing_is_kept_alive() -> None:
-    import gc
-    import weakref
+def hidden(x: Any) -> Any:
+    return x
 
+
+def test_a_tensor_that_the_collector_does_not_show_is_no_constant() -> None:
+    hidden.tensor = fw.tensor([2.0])  # type: ignore[attr-defined]
+    gc.freeze()
+    compiled = fw.compile(lambda x: x * hidden.tensor)  # type: ignore[attr-defined]
+    with pytest.warns(CompileWarning, match=rf"gc.freeze\(\) hides.*{__file__}:"):
+        compiled(fw.tensor([1.0]))
+    hidden.tensor += 1  # type: ignore[attr-defined]
+    assert compiled(fw.tensor([1.0])).tolist() == [3.0]
+
+
+def test_an_array_that_numpy_writes_is_read_anew() -> None:
+    array = np.ones(2, "float32")
+    compiled = fw.compile(lambda x: x * (fnp.asarray(array) + 1))
+    for _ in range(4):
+        assert compiled(fw.tensor([1.0, 2.0])).tolist() == [2.0, 4.0]
+    array[:] = 4
+    assert compiled(fw.tensor([1.0, 2.0])).tolist() == [5.0, 10.0]
+    assert compiled.replayed == 3
+
+
+def test_a_method_keeps_no_object_alive() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 2)
+
+        @fw.compile
+        def step(self, x: Any) -> Any:
+            return self.inner(x).detach()
+
+    model = Model()
+    for _ in range(4):
+        model.step(fnp.ones((1, 3)))
+    assert model.step.replayed == 2
+    ref = weakref.ref(model)
+    del model
+    gc.collect()
+    assert ref() is None
+
+
+def test_a_step_of_training_looks_through_no_heap() -> None:
+    """Nothing of the heap is looked through where the counts of references say who holds the arrays."""
+    model = network()
+    optimizer = fw.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "get_objects", lambda: pytest.fail("the heap is looked through"))
+        compiled = fw.compile(step)
+        for x, y in batches(4):
+            compiled(x, y)
+    assert compiled.replayed == 2
+
+
+def test_nothing_is_kept_alive() -> None:
     class Thing:
         pass
 

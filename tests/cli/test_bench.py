@@ -301,8 +301,8 @@ def test_the_faster_of_two_is_taken_as_a_whole():
 
 def test_the_cost_of_an_epoch_and_of_a_step_come_apart():
     few, many = rows["trainer"].FEW, rows["trainer"].MANY
-    times = {"fit 50": [0.004 + few * 2e-5], "bare 50": [0.0], "fit 1050": [0.004 + many * 2e-5], "bare 1050": [0.0]}
-    times |= {rows["trainer"].LIGHT: [0.001 + few * 2e-5], rows["trainer"].SAVING: [0.003]}
+    times = {f"light {n}": [0.001 + n * 2e-5] for n in (few, many)} | {f"bare {n}": [0.0] for n in (few, many)}
+    times |= {rows["trainer"].FULL: [0.004 + few * 2e-5], rows["trainer"].SAVING: [0.003]}
     found = rows["trainer"].costs(times)
     assert [value for [value] in found] == pytest.approx([20.0, 4.0, 1.0, 1.0])
 

@@ -97,8 +97,8 @@ def _of_module(row: Row) -> Entry:
 NETWORK = Row("Sequential", (Row("Linear", (4, 5)), Row("Tanh"), Row("Linear", (5, 3))), shape=(6, 4))
 
 
-def _of_optimizer(name: str, make: Callable[[Any], optim.Optimizer], label: str) -> Entry:
-    return Entry(name, NETWORK, make, label, "what the closure returns" if getattr(optim, name).needs_closure else "")
+def _of_optimizer(name: str, make: Callable[[Any], optim.Optimizer], label: str, reads: str = "") -> Entry:
+    return Entry(name, NETWORK, make, label, reads)
 
 
 def _made(name: str, kwargs: dict[str, Any]) -> Callable[[Any], optim.Optimizer]:
@@ -114,7 +114,7 @@ WITH_CLOSURE: list[tuple[str, dict[str, Any]]] = [
 MODULES = [_of_module(row) for row in [*ROWS, Row("Sequential", (Row("Linear", (4, 3)), Row("ReLU")))]]
 OPTIMIZERS = [
     *[_of_optimizer(name, _made(name, kwargs), label) for label, (name, kwargs) in VARIANTS.items()],
-    *[_of_optimizer(name, _made(name, kwargs), f"{kwargs}") for name, kwargs in WITH_CLOSURE],
+    *[_of_optimizer(name, _made(name, kwargs), f"{kwargs}", "the closure's loss") for name, kwargs in WITH_CLOSURE],
 ]
 REGISTRY: dict[str, list[Entry]] = {}
 for _entry in (*MODULES, *OPTIMIZERS):
@@ -125,7 +125,7 @@ def entries(name: str, most: int = 1000) -> Iterator[Entry]:
     """The rows of a name; no more than `most` of them, spread over all, where not everything is run."""
     rows = REGISTRY[name]
     if len(rows) > most and not FULL:
-        rows = [rows[len(rows) * k // most] for k in range(most)]
+        rows = [rows[(len(rows) - 1) * k // (most - 1)] for k in range(most)]
     for entry in rows:
         with about(entry):
             yield entry

