@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from framework._version import __version__ as __version__
 
-_MODULES = ("backend", "callbacks", "data", "errors", "loggers", "metrics", "nn", "numpy", "optim", "random",
-            "strategies", "testing", "train")  # fmt: skip
+_MODULES = ("backend", "callbacks", "data", "errors", "loggers", "metrics", "nn", "numpy", "optim",
+            "profilers", "random", "strategies", "testing", "train")  # fmt: skip
 
 _NAMES = {
     "Tensor": "framework.autodiff",
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from framework import nn as nn
     from framework import numpy as numpy
     from framework import optim as optim
+    from framework import profilers as profilers
     from framework import random as random
     from framework import strategies as strategies
     from framework import testing as testing

@@ -89,7 +89,7 @@ class CharLM(fw.TrainModule):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"a width of {width} does not make {heads} equal heads; choose a multiple")
+            raise fw.errors.ConfigError(f"CharLM: a width of {width} does not make {heads} equal heads")
         self.save_hyperparameters()
         self.context = context
         self.prompt = prompt
@@ -104,6 +104,11 @@ class CharLM(fw.TrainModule):
 
     def forward(self, x: fw.Tensor) -> fw.Tensor:
         """Characters (batch, time) to logits of those that follow (batch, time, characters)."""
+        if x.shape[1] > self.context:
+            raise fw.errors.ShapeError(
+                f"CharLM: got {x.shape[1]} characters at once, but it looks back on {self.context} at most; "
+                "give model and data the same context"
+            )
         h = self.token(x) + self.place.weight[: x.shape[1]]
         return self.head(self.norm(self.blocks(h)))
 

@@ -139,14 +139,14 @@ class LearningRateFinder(Callback):
         if self.attr_name and not _holders(pl_module, self.attr_name):
             hint = did_you_mean(self.attr_name, [*vars(pl_module), *pl_module.hparams])
             raise ConfigError(
-                f"LearningRateFinder(attr_name={self.attr_name!r}): {type(pl_module).__name__} has neither an attribute "
-                f"nor a hyper-parameter of that name.{hint}"
+                f"LearningRateFinder(attr_name={self.attr_name!r}): {type(pl_module).__name__} has neither an "
+                f"attribute nor a hyper-parameter of that name.{hint}"
             )
         if not self._name(pl_module) and trainer.lr_scheduler_configs:
             raise ConfigError(
-                f"LearningRateFinder: {type(pl_module).__name__} has no attribute `lr` or `learning_rate` to set, and a "
-                "scheduler counts on the optimizer's rate: give it one that configure_optimizers uses, or attr_name=, "
-                "or update_attr=False"
+                f"LearningRateFinder: {type(pl_module).__name__} has no attribute `lr` or `learning_rate` to set, and "
+                "a scheduler counts on the optimizer's rate: give it one that configure_optimizers uses, or "
+                "attr_name=, or update_attr=False"
             )
 
     def _name(self, pl_module: TrainModule) -> str:

@@ -17,7 +17,7 @@ COMMANDS = {
     "plugins": ("framework.cli.plugins", "list the backends and whether they work here"),
     "doctor": ("framework.cli.doctor", "show versions, BLAS and threads, and measure the machine"),
     "bench": ("framework.cli.bench", "measure it against NumPy by hand, PyTorch, Lightning, JAX"),
-    "new": ("framework.cli.new", "copy a recipe and its configs here, to start from"),
+    "new": ("framework.cli.new", "copy a recipe here, or write a plugin, to start from"),
 }
 
 USAGE = """\

@@ -1,30 +1,35 @@
-"""`fw new recipe NAME`: a recipe and its configs, copied here to start from."""
+"""`fw new recipe NAME` and `fw new plugin NAME`: files written here, to start from."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import framework
+from framework.cli.newplugin import plugin_files
 from framework.errors import ConfigError, did_you_mean
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.description = "Copy a recipe to recipes/ and its configs to configs/ of the current folder."
-    parser.add_argument("kind", choices=["recipe"], help="what to make")
-    parser.add_argument("name", help=f"one of {', '.join(recipe_names())}")
+    parser.description = (
+        "recipe: copy one to recipes/ and its configs to configs/ of the current folder. "
+        "plugin: write a package fw-NAME/ with a backend that can be installed, trains, and passes its tests."
+    )
+    parser.add_argument("kind", choices=["recipe", "plugin"], help="what to make")
+    parser.add_argument("name", help=f"of a recipe: {', '.join(recipe_names())}; of a plugin: its backend's")
     parser.add_argument("--force", action="store_true", help="overwrite files that are there and differ")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Copy the files, or none where one of them is there already and differs.
+    """Write the files, or none where one of them is there already and differs.
 
     Raises:
-        ConfigError: no such recipe, or a file is in the way.
+        ConfigError: no such recipe, a name that no backend can have, or a file is in the way.
     """
-    files = recipe_files(args.name)
+    files = recipe_files(args.name) if args.kind == "recipe" else plugin_files(args.name)
     here = Path.cwd()
     in_the_way = [str(name) for name, text in files.items() if _differs(here / name, text)]
     if in_the_way and not args.force:
@@ -39,9 +44,16 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise ConfigError(f"cannot write {target}: {error.strerror}") from None
         print(f"wrote {name}")
-    config = next((name for name in files if name.suffix == ".yaml"), None)
-    print(f"try: fw train {config}" if config else f"try: python {next(iter(files))}")
+    print(f"try: {what_to_try(args, list(files))}")
     return 0
+
+
+def what_to_try(args: argparse.Namespace, files: Sequence[Path]) -> str:
+    """The command that uses what was written."""
+    if args.kind == "plugin":
+        return f"pip install -e ./{files[0].parts[0]} && fw plugins check {args.name}"
+    config = next((name for name in files if name.suffix == ".yaml"), None)
+    return f"fw train {config}" if config else f"python {files[0]}"
 
 
 def examples_folder() -> Path:

@@ -1,4 +1,4 @@
-"""`fw plugins`: every backend that is installed, and whether it works here; `fw plugins check NAME`: whether one conforms.
+"""`fw plugins`: every backend that is installed, and whether it works here. `fw plugins check NAME`: does it conform.
 
 Metadata says which there are. Each is then imported in a process of its own, all at once, so that one
 that raises, exits, crashes or hangs shows in its own row and nowhere else.

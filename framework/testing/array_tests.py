@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
 from sys import getrefcount
 from typing import Any
 
@@ -12,10 +13,13 @@ from framework.autodiff import tensor
 from framework.backend import Backend, registry
 from framework.backend import dtypes as dt
 from framework.errors import BackendError, DTypeError
-from framework.testing.kit import Kit, offered, on_host, over
+from framework.testing.kit import Kit, offered, on_host, over, parameters_of
 
 ON_NUMPY = [name for name in dt.DTYPES if name != "bfloat16"]
 """The dtypes that NumPy has."""
+
+CONTRACT = [name for name, member in vars(Backend).items() if not name.startswith("_") and isfunction(member)]
+"""The contract's methods."""
 
 
 def values_of(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,6 +67,14 @@ class ArrayTests(Kit):
         assert b.synchronize() is None
         assert all(isinstance(k, str) and isinstance(v, int) and v >= 0 for k, v in b.memory_stats().items())
         registry.probe(b)
+
+    @over("name", lambda b: [name for name in CONTRACT if getattr(type(b), name) is not getattr(Backend, name)])
+    def test_method_signature(self, b: Backend, name: str) -> None:
+        """A method of the contract takes what the contract says, under the same names."""
+        own = parameters_of(getattr(type(b), name))
+        wanted = parameters_of(getattr(Backend, name))
+        assert own[: len(wanted)] == wanted, f"{name}() takes {own}, the contract says {wanted}"
+        assert all(default != "required" for _, _, default in own[len(wanted) :]), f"{name}() needs more: {own}"
 
     # -- construction --------------------------------------------------------------------------------
 

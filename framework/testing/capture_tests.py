@@ -90,6 +90,30 @@ class CaptureTests(Kit):
         loss, gradients = _step(*constants, *(2.0 * x for x in params))
         _compare(b, second, (loss, *gradients), "a second call")
 
+    def test_capture_into(self, b: Backend) -> None:
+        """Outputs come in the arrays given for them where arrays can be written; where not, `into` is ignored."""
+        d = widest(b)[0][0]
+        first, second = ([_place(b, x, d) for x in _mlp(Draw("mlp", which))] for which in (0, 1))
+        run = captured(b, _step, *first)
+        made = run(*(x._data for x in first))
+        into = tuple(b.copy(out) if i % 2 else None for i, out in enumerate(made))
+        for which, given in (("first", first), ("second", second)):
+            outs = run(*(x._data for x in given), into=into)
+            if b.writable:
+                taken = [out is target for out, target in zip(outs, into, strict=True)]
+                assert taken == [target is not None for target in into]
+            loss, gradients = _step(*given)
+            _compare(b, outs, (loss, *gradients), f"into given arrays, the {which} values")
+
+    def test_capture_counts_its_inputs(self, b: Backend) -> None:
+        """A program is not run with an input too few or too many."""
+        x, y = (_place(b, values, widest(b)[0][0]) for values in (np.ones((2, 3)), np.full((2, 3), 2.0)))
+        run = captured(b, ops.add, x, y)
+        _compare(b, run(x._data, y._data), (ops.add(x, y),), "two inputs")
+        for wrong in ((x._data,), (x._data, y._data, x._data)):
+            with pytest.raises((TypeError, ValueError)):
+                run(*wrong)
+
 
 def _with_gradients(call: Call) -> Callable[..., tuple[Tensor, ...]]:
     """The primitive with the gradients of its outputs, as a function of all inputs."""

@@ -12,7 +12,7 @@ from framework.autodiff import PRIMITIVES
 from framework.autodiff.namespace import RawNamespace
 from framework.backend import KERNELS, Backend
 from framework.backend import dtypes as dt
-from framework.testing.kit import TOLERANCE, Kit, close, on_host, over
+from framework.testing.kit import TOLERANCE, Kit, close, on_host, over, parameters_of
 from framework.testing.samples import Draw, Sample, observed, samples
 from framework.testing.samples_linear import OBSERVED
 from framework.testing.samples_reductions import moments
@@ -191,7 +191,7 @@ class KernelTests(Kit):
         if fallback is None:  # the library's own function: positional arrays
             inspect.signature(kernel).bind(*samples(name)[0].draw(Draw("signature")))
             return
-        assert shape_of(kernel) == shape_of(fallback)[1:]
+        assert parameters_of(kernel) == parameters_of(fallback)[1:]
 
     @over("name, dtype", lambda b: [(n, d.name) for n in offered_kernels(b) for d in b.dtypes if d.kind == "float"])
     def test_kernel_values(self, b: Backend, name: str, dtype: str) -> None:
@@ -228,14 +228,6 @@ class KernelTests(Kit):
                 for place, value in zip(UPDATES[name], getattr(plain, name)(*expected)):
                     expected[place] = value
             _same(b, tuple(args), tuple(expected), 1e-4, f"{name}, sample {number}, three steps")
-
-
-def shape_of(fn: Callable[..., Any]) -> list[tuple[str, bool, Any]]:
-    """A function's parameters: name, whether by name only, default."""
-    return [
-        (p.name, p.kind is p.KEYWORD_ONLY, p.default if p.default is not p.empty else "required")
-        for p in inspect.signature(fn).parameters.values()
-    ]
 
 
 def _arguments(name: str, d: dt.DType) -> list[tuple[Callable[[Draw], Args], dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
@@ -98,6 +99,19 @@ def matches(pattern: str, name: str) -> bool:
         True
     """
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name) is not None
+
+
+def parameters_of(fn: Callable[..., Any]) -> list[tuple[str, bool, Any]]:
+    """A function's parameters: name, whether by name only, default.
+
+    Examples:
+        >>> parameters_of(lambda x, *, copy=None: x)
+        [('x', False, 'required'), ('copy', True, None)]
+    """
+    return [
+        (p.name, p.kind is p.KEYWORD_ONLY, p.default if p.default is not p.empty else "required")
+        for p in inspect.signature(fn).parameters.values()
+    ]
 
 
 def offered(b: Backend, dtype: str) -> dt.DType:

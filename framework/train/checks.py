@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
-from framework.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from framework.callbacks import Callback, EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint, Timer
+from framework.callbacks.timer import seconds
 from framework.data import ArrayDataset, Subset
 from framework.errors import ConfigError, DataError, nearest
 from framework.loggers import CSVLogger, Logger
@@ -124,11 +126,37 @@ def check_loggers(logger: Any) -> list[Logger]:
     return several
 
 
-def check_accumulation(value: Any) -> int:
-    """`accumulate_grad_batches`, if it is a number of batches."""
+def check_accumulation(value: Any, callbacks: Sequence[Callback]) -> int:
+    """`accumulate_grad_batches`, if it is a number of batches and no callback changes it.
+
+    Raises:
+        ConfigError: it is not, or one does.
+    """
     if isinstance(value, dict):
-        raise ConfigError("accumulate_grad_batches takes one number for all epochs")
-    return count("accumulate_grad_batches", value, lowest=1)
+        raise ConfigError(
+            "accumulate_grad_batches takes one number for all epochs; for others add the callback "
+            f"GradientAccumulationScheduler({value})"
+        )
+    if count("accumulate_grad_batches", value, lowest=1) != 1:
+        if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+            raise ConfigError(
+                f"accumulate_grad_batches={value}, and a GradientAccumulationScheduler sets it as well: give one of them"
+            )
+    return int(value)
+
+
+def with_timer(callbacks: list[Callback], max_time: Any) -> list[Callback]:
+    """The callbacks, with one that ends the training after `max_time` where that is given.
+
+    Raises:
+        ConfigError: it is no duration, or there is a `Timer` with one already.
+    """
+    if max_time is None:
+        return callbacks
+    duration = timedelta(seconds=seconds(max_time, "max_time"))
+    if any(isinstance(callback, Timer) for callback in callbacks):
+        raise ConfigError("max_time adds a Timer, and there is one in callbacks: give one of them")
+    return [*callbacks, Timer(duration)]
 
 
 def check_labels(classes: int, loader: Any) -> bool:

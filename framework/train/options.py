@@ -7,12 +7,16 @@ import warnings
 from dataclasses import dataclass
 
 from framework.errors import ConfigError, did_you_mean
+from framework.profilers import AdvancedProfiler, PassThroughProfiler, Profiler, SimpleProfiler
 
 PRECISIONS = {"32-true": "float32", "64-true": "float64", "32": "float32", "64": "float64"}
 """Name of a precision to the dtype of parameters and floating-point batches."""
 
 ACCELERATORS = {"gpu": "cuda", "auto": "auto"}
 """Lightning's names of devices that are not a backend's name already."""
+
+PROFILERS: dict[str, type[Profiler]] = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+"""Name of a profiler to its class."""
 
 CLIPPINGS = ("norm", "value")
 """Ways to clip gradients: all together by their norm, or each element."""
@@ -56,7 +60,12 @@ class Validation:
 
 
 def duration(
-    max_epochs: int | None, min_epochs: int | None, max_steps: int, min_steps: int | None, fast_dev_run: int
+    max_epochs: int | None,
+    min_epochs: int | None,
+    max_steps: int,
+    min_steps: int | None,
+    fast_dev_run: int,
+    is_timed: bool = False,
 ) -> Duration:
     """Check the limits of a training and fill in what was left out.
 
@@ -70,8 +79,8 @@ def duration(
     if fast_dev_run:
         return Duration(1, 0, fast_dev_run, 0)
     if max_epochs is None:
-        max_epochs = -1 if max_steps != -1 else 1000
-        if max_steps == -1:
+        max_epochs = -1 if max_steps != -1 or is_timed else 1000
+        if max_epochs == 1000:
             warnings.warn(
                 "neither max_epochs nor max_steps was given: training for 1000 epochs. "
                 "Write max_epochs=10, say, or max_epochs=-1 for no end",
@@ -121,6 +130,24 @@ def validation(
     _check_count("num_sanity_val_steps", sanity_steps, lowest=-1)
     steps = 2 if sanity_steps is None else sanity_steps
     return Validation(interval, every_n_epochs, 0 if fast_dev_run else math.inf if steps == -1 else steps)
+
+
+def profiler(value: Profiler | str | None) -> Profiler:
+    """The profiler that a Trainer was given, or was told the name of.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if value is None:
+        return PassThroughProfiler()
+    if isinstance(value, str) and value in PROFILERS:
+        return PROFILERS[value]()
+    if not isinstance(value, Profiler):
+        raise ConfigError(
+            f"profiler={value!r}: expected one of {', '.join(map(repr, PROFILERS))}, or a fw.profilers.Profiler."
+            f"{did_you_mean(str(value), PROFILERS)}"
+        )
+    return value
 
 
 def fast_dev_run(value: bool | int) -> int:

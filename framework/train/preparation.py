@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from framework.autodiff.namespace import namespace_of
 from framework.errors import ConfigError
 from framework.loggers.console import say
 from framework.train import checks, resume
+from framework.train.anomaly import WatchedGuard, Watcher, watching
 from framework.train.batches import Mover
 from framework.train.clipping import make_clipping
 from framework.train.compiled import compiled_step
@@ -141,7 +143,12 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
     if saved is not None:
         saved = resume.restore_start(saved, module, stage.datamodule, trainer.callbacks)
     optimizer, schedulers = read_optimizers(module.configure_optimizers(), type(module).__name__)
-    guard = make_guard(backend)
+    training_step = check_signature(module.training_step, (train,))
+    if trainer.detect_anomaly:
+        watcher = Watcher(namespace_of(backend))
+        stage.ended.enter_context(watching(watcher))
+        training_step = watcher.each_step(training_step)
+    guard = WatchedGuard(backend, watcher) if trainer.detect_anomaly else make_guard(backend)
     owners: dict[str, str] = {}
     classes = checks.num_classes(module)
     if classes is not None:
@@ -163,7 +170,7 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
         guard=guard,
         clip=make_clipping(trainer, module, guard),
         move=Mover(backend, trainer.strategy.device, trainer.dtype),
-        training_step=check_signature(module.training_step, (train,)),
+        training_step=training_step,
         results=Results("training", backend, owners, by_step=True),
         val_results=Results("validation", backend, owners),
         rows=trainer.rows,
@@ -175,7 +182,7 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
         datamodule=stage.datamodule,
         classes_to_check=classes,
     )
-    fit.compiled = compiled_step(fit) if trainer.compile else None
+    fit.compiled = compiled_step(fit) if trainer.compile and not trainer.detect_anomaly else None
     resume.check(resume.gather(fit, None))
     fit.saved = saved
     return fit

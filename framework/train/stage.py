@@ -13,6 +13,7 @@ from framework.backend.threads import blas_threads
 from framework.train.datamodule import DataModule
 from framework.train.hooks import Hooks
 from framework.train.module import TrainModule
+from framework.train.profiling import profile_hooks
 from framework.train.results import LogPort
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Stage:
         self.datamodule = datamodule
         self.port = LogPort(trainer)
         self.hooks = Hooks(trainer, module, trainer.callbacks)
+        profile_hooks(self.hooks, trainer.profiler)
+        self.ended = ExitStack()
+        """What is to be undone or done after all else."""
         self._trainer = trainer
         self._finish = finish
         self._contexts = ExitStack()
@@ -52,6 +56,7 @@ class Stage:
         object.__setattr__(self.module, "_port", self.port)
         if self.datamodule is not None:
             self.datamodule.trainer = trainer
+        trainer.profiler.setup(self.name)
         self._contexts.enter_context(blas_threads())
         self._contexts.enter_context(trainer.strategy.active())  # type: ignore[arg-type]
         self._contexts.callback(set_default_dtype, get_default_dtype())
@@ -88,6 +93,8 @@ class Stage:
             steps.append(lambda: self.datamodule.teardown(self.name))  # type: ignore[union-attr]
         steps += [lambda hook=hook: hook(self.name) for hook in self.hooks.callback_teardown]  # type: ignore[misc]
         steps.append(lambda: self.module.teardown(self.name))
+        steps.append(self.ended.close)
+        steps.append(lambda: self._trainer.profiler.teardown(self.name, self._trainer.log_dir))
         steps.append(lambda: self._finish(status))
         steps.append(self._contexts.close)
         self._do_all(steps, error)

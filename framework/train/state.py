@@ -10,6 +10,7 @@ from framework.callbacks import Callback, EarlyStopping, GradientAccumulationSch
 from framework.errors import ConfigError
 from framework.loggers import Logger
 from framework.optim import Optimizer
+from framework.profilers import Profiler
 from framework.strategies import SingleDevice
 from framework.train.background import Background
 from framework.train.datamodule import DataModule
@@ -38,6 +39,9 @@ class TrainerState:
     default_root_dir: str
     _saves: bool
     callbacks: list[Callback]
+    profiler: Profiler
+    """Is told of the run's actions; `with trainer.profiler.profile("mine"):` adds one."""
+    detect_anomaly: bool
     loggers: list[Logger]
     strategy: SingleDevice
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from framework.backend.dtypes import dtype as dtype_named
-from framework.callbacks import Callback, ModelCheckpoint, ModelSummary, TQDMProgressBar
+from framework.callbacks import Callback, ModelCheckpoint, ModelSummary, Timer, TQDMProgressBar
 from framework.errors import ConfigError
 from framework.loggers import Logger
 from framework.loggers.console import say
+from framework.profilers import Profiler
 from framework.strategies import SingleDevice
 from framework.train import checkpoint, checks, options, preparation, resume, trial
 from framework.train.datamodule import DataModule
@@ -20,6 +22,7 @@ from framework.train.fitstate import Fit
 from framework.train.loop import train
 from framework.train.module import TrainModule
 from framework.train.optimization import read_optimizers
+from framework.train.profiling import profile_evaluation, profile_fit
 from framework.train.records import Heading
 from framework.train.results import Results
 from framework.train.saving import Saving
@@ -62,6 +65,9 @@ class Trainer(Saving):
         compile: record the forward and backward pass of a step once and replay it; see `fw.compile`.
         gradient_clip_algorithm: "norm" (the default): scale all gradients together; "value": cut each element.
         default_root_dir: where `runs/` is; default the current folder.
+        max_time: the time that training may take, "DD:HH:MM:SS", a timedelta, or a dict of its arguments: a `Timer`.
+        profiler: "simple", "advanced" or a profiler of `fw.profilers`: tells where the time went.
+        detect_anomaly: name the first operation whose result is not finite, when a loss or gradient is not; slow.
 
     Raises:
         ConfigError: an argument makes no sense, or two contradict each other.
@@ -99,23 +105,29 @@ class Trainer(Saving):
         gradient_clip_algorithm: str | None = None,
         default_root_dir: str | Path | None = None,
         compile: bool = False,
+        max_time: str | timedelta | dict[str, int] | None = None,
+        profiler: Profiler | str | None = None,
+        detect_anomaly: bool = False,
     ) -> None:
         super().__init__()
         n = self.fast_dev_run = options.fast_dev_run(fast_dev_run)
-        self.duration = options.duration(max_epochs, min_epochs, max_steps, min_steps, n)
+        self.callbacks = checks.with_timer(checks.check_callbacks(callbacks, enable_checkpointing), max_time)
+        is_timed = any(isinstance(callback, Timer) and callback.duration is not None for callback in self.callbacks)
+        self.duration = options.duration(max_epochs, min_epochs, max_steps, min_steps, n, is_timed)
         self.limits = options.limits(
             limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches, overfit_batches, n
         )
         self.validation = options.validation(val_check_interval, check_val_every_n_epoch, num_sanity_val_steps, n)
         self.log_every_n_steps = options.count("log_every_n_steps", log_every_n_steps, lowest=0)
-        self.accumulate_grad_batches = checks.check_accumulation(accumulate_grad_batches)
+        self.accumulate_grad_batches = checks.check_accumulation(accumulate_grad_batches, self.callbacks)
         clipping = options.clipping(gradient_clip_val, gradient_clip_algorithm)
         self.gradient_clip_val, self.gradient_clip_algorithm = clipping
         self.compile = compile
         self.precision = precision
         self.dtype = dtype_named(options.precision_dtype(precision))
         self.default_root_dir = "." if default_root_dir is None else str(default_root_dir)
-        self.callbacks = checks.check_callbacks(callbacks, enable_checkpointing)
+        self.profiler = options.profiler(profiler)
+        self.detect_anomaly = detect_anomaly
         self._saves = enable_checkpointing and not n
         wanted = {
             ModelCheckpoint: self._saves,
@@ -166,6 +178,7 @@ class Trainer(Saving):
             self.strategy.place(module, self.dtype)
             fit = self._fit = preparation.make_fit(self, stage, saved)
             fit.fire(fit.hooks.fit_start)
+            profile_fit(fit, self.profiler, stage.ended)
             with fit.stop:
                 if not fit.goes_on():
                     warnings.warn(preparation.nothing_to_do(self), UserWarning, stacklevel=2)
@@ -328,8 +341,10 @@ class Trainer(Saving):
 
     def _evaluate(self, job: Evaluation) -> list[list[Any]]:
         self._evaluating, self._results = job.what, job.results
+        profile_evaluation(job, self.profiler)
         try:
-            return evaluate(job)
+            with self.profiler.profile(f"run_{job.what}"):
+                return evaluate(job)
         finally:
             self._evaluating = ""
 

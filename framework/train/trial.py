@@ -25,7 +25,7 @@ def everything_kept(fit: Fit) -> Iterator[None]:
         weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
     metrics = [(metric, metric.state_dict()) for metric in resume.module_metrics(module).values()]
     gradients = [(p, p.grad) for p in module.parameters()]
-    rates = [group["lr"] if "lr" in group else None for group in optimizer.param_groups]
+    rates = [group.get("lr") for group in optimizer.param_groups]
     modes = [(part, part.training) for part in module.modules()]
     results = port.results
     module.train()

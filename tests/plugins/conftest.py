@@ -15,7 +15,7 @@ FULL = os.environ.get("FW_TEST_CASES") == "full"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a class with `one_in`, beginning of a name to n, keep one in n of the cases; FW_TEST_CASES=full: all."""
+    """Of a class with `one_in`, pairs of the beginning of a name and n, keep one in n of the cases; FW_TEST_CASES=full: all."""
     left_out = [item for item in items if not FULL and crc32(item.name.encode()) % _one_in(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -24,5 +24,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _one_in(item: pytest.Item) -> int:
-    shares = getattr(getattr(item, "cls", None), "one_in", {}) if "[" in item.name else {}
-    return next((n for beginning, n in shares.items() if item.name.startswith(beginning)), 1)
+    shares = getattr(getattr(item, "cls", None), "one_in", ()) if "[" in item.name else ()
+    return next((n for beginning, n in shares if item.name.startswith(beginning)), 1)

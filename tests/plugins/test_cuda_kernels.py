@@ -20,7 +20,8 @@ from fw_cuda.kernels import ELEMENTWISE, NAMES, CudaKernels
 
 from framework.autodiff import PRIMITIVES
 from framework.backend import KERNELS, host, registry
-from framework.testing.kernel_tests import KernelTests, shape_of
+from framework.testing.kernel_tests import KernelTests
+from framework.testing.kit import parameters_of
 
 COMPILER = next((path for path in map(shutil.which, ("c++", "g++", "clang++")) if path), None)
 C_TYPES = {"float32": "float", "float64": "double", "int64": "long long", "bool": "bool"}
@@ -160,11 +161,11 @@ class TestCudaKernels(KernelTests):
 def test_every_kernel_is_of_the_contract_with_its_signature(name: str) -> None:
     method = getattr(CudaKernels, name)
     fallback = KERNELS.get(name) or PRIMITIVES[name].forward
-    own = shape_of(method)[1:]
+    own = parameters_of(method)[1:]
     if fallback is None:
         assert [p[0] for p in own] == ["x"]
     else:
-        assert own == shape_of(fallback)[1:]
+        assert own == parameters_of(fallback)[1:]
 
 
 def test_nan_passes_through_every_elementwise_kernel(library: ctypes.CDLL) -> None:

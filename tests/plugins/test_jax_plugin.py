@@ -42,7 +42,7 @@ def jax():
 class TestJax(BackendConformance):
     backend = "jax"
     optional = True
-    one_in = {"test_forward": 30, "test_kernel": 8, "test_capture": 30, "": 150}  # XLA compiles for every case
+    one_in = (("test_forward", 30), ("test_kernel", 8), ("test_capture", 30), ("", 150))  # XLA compiles for each
 
 
 @pytest.mark.reference

@@ -97,8 +97,14 @@ def test_missing_source_text_is_explained(recipe, tmp_path):
 
 
 def test_heads_must_divide_the_width(recipe):
-    with pytest.raises(ValueError, match="a width of 10 does not make 4 equal heads"):
+    with pytest.raises(fw.errors.ConfigError, match="a width of 10 does not make 4 equal heads"):
         recipe.CharLM(width=10)
+
+
+def test_a_context_that_is_too_long_is_explained(made):
+    run = made(**TINY | {"data__init_args__context": 30})
+    with pytest.raises(fw.errors.ShapeError, match="got 30 characters at once, but it looks back on 24 at most"):
+        run.trainer.fit(run.module, datamodule=run.data)
 
 
 @pytest.mark.slow

@@ -10,14 +10,6 @@ from framework.backend import KERNELS
 
 Array = Any
 
-CONSTANT: dict[str, tuple[str, ...]] = {
-    "sgd_update": ("momentum", "dampening", "weight_decay", "nesterov"),
-    "adam_update": ("betas", "eps", "weight_decay", "decoupled"),
-    "rprop_update": ("etas", "step_sizes"),
-}
-"""Updates of optimizers, which XLA makes one loop of, and those of their arguments that are compiled in."""
-
-
 def table(jax: Any) -> dict[str, Callable[..., Any]]:
     """Name to kernel, for a given `jax`, so that this module imports without it."""
 
@@ -33,7 +25,41 @@ def table(jax: Any) -> dict[str, Callable[..., Any]]:
     def scatter_add(array: Array, key: Any, values: Array) -> Array:
         return array.at[key].add(values)
 
-    kernels: dict[str, Callable[..., Any]] = {f.__name__: f for f in (erf, get_item, set_item, scatter_add)}
-    for name, constant in CONSTANT.items():
-        kernels[name] = jax.jit(partial(KERNELS[name], jax.numpy), static_argnames=constant)
-    return kernels
+    indexing = {f.__name__: f for f in (erf, get_item, set_item, scatter_add)}
+    return {**indexing, **updates(jax)}
+
+
+def updates(jax: Any) -> dict[str, Callable[..., Any]]:
+    """Updates of optimizers, of which XLA makes one loop each. What a schedule changes is not compiled in."""
+
+    def sgd_update(
+        p: Array,
+        g: Array,
+        velocity: Array | None,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+    ) -> tuple[Array, Array | None]:
+        if not momentum:
+            return plain(p, g, lr, weight_decay), velocity
+        return with_momentum(p, g, velocity, lr, momentum, dampening, weight_decay, nesterov=nesterov)
+
+    @jax.jit
+    def plain(p: Array, g: Array, lr: Any, weight_decay: Any) -> Array:
+        return p - lr * (g + weight_decay * p)
+
+    @partial(jax.jit, static_argnames=("nesterov",))
+    def with_momentum(
+        p: Array, g: Array, velocity: Any, lr: Any, momentum: Any, dampening: Any, weight_decay: Any, nesterov: bool
+    ) -> tuple[Array, Array]:
+        g = g + weight_decay * p
+        velocity = g if velocity is None else momentum * velocity + (1.0 - dampening) * g
+        return p - lr * (g + momentum * velocity if nesterov else velocity), velocity
+
+    constant = {"adam_update": ("weight_decay", "decoupled"), "rprop_update": ()}
+    compiled = {
+        name: jax.jit(partial(KERNELS[name], jax.numpy), static_argnames=fixed) for name, fixed in constant.items()
+    }
+    return {"sgd_update": sgd_update, **compiled}

@@ -1,4 +1,4 @@
-"""Where the Array API standard has no function, or torch's own indexing is narrower than it: by the contract's names."""
+"""Where the Array API standard has no function, or torch's indexing is narrower: by the contract's names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Array = Any
 
 
 class Indexing:
-    """Reading and writing at keys of integers, slices, None, `...` and arrays of indices, with the standard's meaning."""
+    """Reading and writing at keys of integers, slices, None, `...` and arrays of indices."""
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch

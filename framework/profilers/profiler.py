@@ -1,0 +1,106 @@
+"""What a profiler is: it is told when actions start and stop, and reports at the end."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from framework.loggers.console import say
+
+
+class Profiler(ABC):
+    """Base of all profilers.
+
+    The Trainer names its own actions `run_training_epoch`, `run_training_batch`, `train_dataloader_next`,
+    `batch_to_device`, `[MyModule]training_step`, `backward`, `optimizer_step`, `validation`, and hooks
+    `[MyCallback]on_train_batch_end`; user code adds to them: `with self.trainer.profiler.profile("mine"):`.
+
+    Args:
+        dirpath: folder of the report; default the run's.
+        filename: where the report goes, as `<dirpath>/<stage>-<filename>.txt`; without it, it is printed.
+    """
+
+    def __init__(self, dirpath: str | Path | None = None, filename: str | None = None) -> None:
+        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.filename = filename
+        self.stage = ""
+        """The stage at work: "fit", "validate", "test" or "predict"."""
+
+    @abstractmethod
+    def start(self, action_name: str) -> None:
+        """An action begins; it may begin again within itself."""
+
+    @abstractmethod
+    def stop(self, action_name: str) -> None:
+        """The action that began last under this name ends; unknown ones are nothing to speak of."""
+
+    @abstractmethod
+    def summary(self) -> str:
+        """The report; empty for none."""
+
+    def reset(self) -> None:
+        """Forget what was measured."""
+
+    @contextmanager
+    def profile(self, action_name: str) -> Iterator[str]:
+        """A block that is an action.
+
+        Examples:
+            >>> from framework.profilers import SimpleProfiler
+            >>> profiler = SimpleProfiler()
+            >>> with profiler.profile("load"):
+            ...     pass
+            >>> profiler.calls("load")
+            1
+        """
+        self.start(action_name)
+        try:
+            yield action_name
+        finally:
+            self.stop(action_name)
+
+    def setup(self, stage: str) -> None:
+        """A stage begins."""
+        self.stage = stage
+        self.reset()
+
+    def teardown(self, stage: str, run_dir: str | None = None) -> None:
+        """A stage has ended: report it.
+
+        Args:
+            stage: which.
+            run_dir: the folder of the run, if there is one.
+        """
+        self.describe(run_dir)
+
+    def describe(self, run_dir: str | None = None) -> None:
+        """Print the report, or write it to the file."""
+        text = self.summary()
+        if not text:
+            return
+        if self.filename is None:
+            say(text)
+            return
+        folder = self.dirpath or Path(run_dir or ".")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{self._stem}.txt").write_text(text + "\n", encoding="utf-8")
+
+    @property
+    def _stem(self) -> str:
+        return "-".join(part for part in (self.stage, self.filename or "profile") if part)
+
+
+class PassThroughProfiler(Profiler):
+    """Measures nothing: the profiler of a Trainer that was given none."""
+
+    def start(self, action_name: str) -> None:
+        """Nothing."""
+
+    def stop(self, action_name: str) -> None:
+        """Nothing."""
+
+    def summary(self) -> str:
+        """Nothing."""
+        return ""

@@ -1,0 +1,226 @@
+"""Averages of weights: EMA and stochastic weight averaging."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import framework as fw
+from framework.callbacks import EMA, Callback, ModelCheckpoint, StochasticWeightAveraging
+from framework.errors import ConfigError
+from framework.train import checkpoint
+
+
+def weights(module) -> dict[str, np.ndarray]:
+    return {name: np.array(t.numpy()) for name, t in module.state_dict().items()}
+
+
+class Records(Callback):
+    """The weights after each update, and those that validation sees."""
+
+    priority = 10
+
+    def __init__(self) -> None:
+        self.after: list[dict[str, np.ndarray]] = []
+        self.validated: list[dict[str, np.ndarray]] = []
+        self.rates: list[float] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.after.append(weights(pl_module))
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 0:
+            self.validated.append(weights(pl_module))
+
+
+def ema_of(values: list[np.ndarray], decay: float) -> np.ndarray:
+    mean = values[0].astype(np.float64)
+    for value in values[1:]:
+        mean = decay * mean + (1 - decay) * value
+    return mean
+
+
+def close(a, b) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_ema_is_validated_saved_and_left_in_the_module(small, tmp_path, compile):
+    records, ema = Records(), EMA(decay=0.8)
+    module = small.Net()
+    trainer = small.trainer(tmp_path, ema, records, compile=compile)
+    trainer.fit(module, small.loader(), small.loader(2))
+    assert ema.n_averaged == len(records.after) == 18
+    for epoch, seen in enumerate(records.validated):
+        until = records.after[: 6 * (epoch + 1)]
+        close(seen, {name: ema_of([w[name] for w in until], 0.8) for name in seen})
+    close(weights(module), records.validated[-1])
+    loaded = small.Net.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
+    close(weights(loaded), records.validated[-1])
+    assert any(np.abs(weights(module)[n] - records.after[-1][n]).max() > 1e-3 for n in weights(module))
+
+
+def test_ema_does_not_touch_the_training(small, tmp_path):
+    plain, with_ema = Records(), Records()
+    small.trainer(tmp_path / "a", plain).fit(small.Net(), small.loader(), small.loader(2))
+    small.trainer(tmp_path / "b", EMA(), with_ema).fit(small.Net(), small.loader(), small.loader(2))
+    np.testing.assert_equal(plain.after, with_ema.after)
+
+
+def test_ema_begins_and_counts_as_it_is_told(small, tmp_path):
+    records, ema = Records(), EMA(0.5, update_every_n_steps=2, update_starting_at_step=5, update_starting_at_epoch=1)
+    trainer = small.trainer(tmp_path, ema, records, accumulate_grad_batches=2)
+    trainer.fit(small.Net(), small.loader())
+    assert trainer.global_step == 9
+    assert ema.n_averaged == 2  # after the updates 6 and 8, where step 6 is the first epoch's last... of index 1
+    values = [records.after[2 * step - 1] for step in (6, 8)]
+    close(weights(trainer.module), {name: ema_of([v[name] for v in values], 0.5) for name in values[0]})
+
+
+@pytest.mark.parametrize("use_buffers", [True, False])
+def test_buffers_are_averaged_or_left(small, tmp_path, use_buffers):
+    records = Records()
+    module = small.Net(norm=True)
+    small.trainer(tmp_path, EMA(0.5, use_buffers=use_buffers), records).fit(module, small.loader())
+    seen = weights(module)
+    last = records.after[-1]
+    assert seen["net.1.num_batches_tracked"] == last["net.1.num_batches_tracked"] == 18
+    averaged = ema_of([w["net.1.running_mean"] for w in records.after], 0.5)
+    np.testing.assert_allclose(
+        seen["net.1.running_mean"], averaged if use_buffers else last["net.1.running_mean"], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_exact_resume_of_ema(small, tmp_path, norm):
+    whole = small.check_exact_resume(
+        tmp_path, lambda: [EMA(0.7, update_starting_at_step=4)], [2, 4, 9, 12, 17], lambda: small.Net(norm=norm)
+    )
+    trees = checkpoint.load(Path(whole.log_dir) / "checkpoints" / "step=9")
+    assert trees["callbacks"]["EMA"] == {"n_averaged": 6}
+    assert trees["extra"]["EMA"]["current"].keys() <= trees["model"].keys()
+
+
+class StopsInValidation(Callback):
+    """Ends the training within a validation, as a signal does."""
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if trainer.global_step == 12:
+            import signal
+
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_within_a_validation_saves_both(small, tmp_path):
+    whole = small.trainer(tmp_path / "whole", EMA(0.7))
+    whole.fit(small.Net(), small.loader(), small.loader(2, shuffle=False))
+    stopped = small.trainer(tmp_path / "stopped", EMA(0.7), StopsInValidation())
+    with pytest.raises(KeyboardInterrupt) as stop:
+        stopped.fit(small.Net(), small.loader(), small.loader(2, shuffle=False))
+    again = small.trainer(tmp_path / "stopped", EMA(0.7))
+    again.fit(small.Net(), small.loader(), small.loader(2, shuffle=False), ckpt_path=stop.value.checkpoint)
+    np.testing.assert_equal(weights(again.module), weights(whole.module))
+
+
+def test_a_run_that_resumes_without_it_is_told(small, tmp_path):
+    small.trainer(tmp_path, EMA(0.7), max_epochs=1).fit(small.Net(), small.loader())
+    with pytest.warns(UserWarning, match="EMA"):
+        small.trainer(tmp_path, max_epochs=2).fit(small.Net(), small.loader(), ckpt_path="last")
+
+
+def test_the_arguments_of_ema_are_checked():
+    with pytest.raises(ConfigError, match="decay=1.5"):
+        EMA(decay=1.5)
+    with pytest.raises(ConfigError, match="update_every_n_steps=0"):
+        EMA(update_every_n_steps=0)
+
+
+# -- stochastic weight averaging -----------------------------------------------------------------------
+
+
+def by_step(optimizer):
+    return {"scheduler": fw.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.97), "interval": "step"}
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_swa_is_the_mean_over_the_last_epochs_at_its_own_rate(small, tmp_path, compile):
+    records = Records()
+    swa = StochasticWeightAveraging(swa_lrs=0.02, swa_epoch_start=3, annealing_epochs=2)
+    trainer = small.trainer(tmp_path, swa, records, max_epochs=6, compile=compile)
+    trainer.fit(small.Net(schedule=by_step), small.loader(), small.loader(2))
+    assert swa.n_averaged == 4
+    ends = [records.after[6 * epoch + 5] for epoch in range(2, 6)]
+    close(weights(trainer.module), {name: np.mean([w[name] for w in ends], 0) for name in ends[0]})
+    close(records.validated[3], {name: np.mean([w[name] for w in ends[:2]], 0) for name in ends[0]})
+    before = 0.05 * 0.97**12
+    wanted = [0.02 * (1 - math.cos(math.pi * t)) / 2 + before * (1 + math.cos(math.pi * t)) / 2 for t in (0, 0.5, 1, 1)]
+    assert records.rates[12::6] == pytest.approx(wanted)
+    assert records.rates[17] == records.rates[12]  # the schedule rests
+    assert records.rates[6] < records.rates[5]
+
+
+def test_swa_by_a_part_of_the_epochs_with_an_own_mean(small, tmp_path):
+    swa = StochasticWeightAveraging(
+        [0.01], 0.5, annealing_epochs=0, annealing_strategy="linear", avg_fn=lambda mean, new, count: new * count
+    )
+    records = Records()
+    trainer = small.trainer(tmp_path, swa, records, max_epochs=4)
+    trainer.fit(small.Net(), small.loader())
+    assert swa.n_averaged == 3
+    assert records.rates[6:] == [0.01] * 18
+    name = "net.0.weight"
+    np.testing.assert_allclose(weights(trainer.module)[name], 2 * records.after[-1][name], rtol=1e-6)
+
+
+def test_batch_norm_is_measured_anew_for_the_mean(small, tmp_path):
+    module = small.Net(norm=True)
+    data = small.loader()
+    trainer = small.trainer(tmp_path, StochasticWeightAveraging(0.02, 2), max_epochs=3)
+    trainer.fit(module, data, small.loader(2))
+    layer = module.net[1]
+    inputs = [module.net[0](fw.tensor(x)).numpy() for x, _ in small.loader(shuffle=False)]
+    np.testing.assert_allclose(layer.running_mean.numpy(), np.mean(np.concatenate(inputs), 0), rtol=1e-4, atol=1e-5)
+    assert layer.momentum == 0.1
+    assert module.training
+
+
+def test_exact_resume_of_swa(small, tmp_path):
+    small.check_exact_resume(
+        tmp_path,
+        lambda: [StochasticWeightAveraging(0.02, swa_epoch_start=2, annealing_epochs=2)],
+        [4, 6, 9, 12, 15, 18],
+        lambda: small.Net(norm=True, schedule=by_step),
+        max_epochs=4,
+    )
+
+
+def test_the_best_checkpoint_is_of_the_mean(small, tmp_path):
+    saver = ModelCheckpoint(monitor="val_loss")
+    trainer = small.trainer(tmp_path, saver, StochasticWeightAveraging(0.02, 1), max_epochs=3)
+    trainer.fit(small.Net(), small.loader(), small.loader(2, shuffle=False))
+    found = trainer.validate(small.Net(), small.loader(2, shuffle=False), ckpt_path="best", verbose=False)
+    assert found[0]["val_loss"] == pytest.approx(float(saver.best_model_score), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"swa_lrs": 0}, {"swa_lrs": []}, {"swa_lrs": 0.1, "swa_epoch_start": 0}, {"swa_lrs": 0.1, "swa_epoch_start": 1.5},
+     {"swa_lrs": 0.1, "annealing_strategy": "cosine"}, {"swa_lrs": 0.1, "annealing_epochs": -1}],
+)  # fmt: skip
+def test_the_arguments_of_swa_are_checked(wrong):
+    with pytest.raises(ConfigError, match="StochasticWeightAveraging"):
+        StochasticWeightAveraging(**wrong)
+
+
+def test_swa_needs_to_know_the_end_and_the_groups(small, tmp_path):
+    with pytest.raises(ConfigError, match="max_epochs"):
+        trainer = small.trainer(tmp_path, StochasticWeightAveraging(0.1), max_epochs=-1, max_steps=3)
+        trainer.fit(small.Net(), small.loader())
+    with pytest.raises(ConfigError, match="2 rates for the 1 groups"):
+        small.trainer(tmp_path, StochasticWeightAveraging([0.1, 0.2])).fit(small.Net(), small.loader())
