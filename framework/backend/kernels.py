@@ -18,6 +18,14 @@ from framework.backend import host
 Array = Any
 
 
+def beside(x: Any) -> Any:
+    """Where to create an array beside another: on its device.
+
+    None, the default device, where it names none: within a function that JAX compiles, arrays are nowhere yet.
+    """
+    return getattr(x, "device", None)
+
+
 # -- pieces of derivative rules --------------------------------------------------------------------
 
 
@@ -48,7 +56,7 @@ def colsum(xp: Any, g: Array, out: Array | None = None) -> Array:
 
 def xent_grad(xp: Any, probabilities: Array, targets: Array, g: Array) -> Array:
     """`(probabilities − one_hot(targets)) * g`: (..., classes), integer (...), and g 0-d or (..., 1)."""
-    classes = xp.arange(probabilities.shape[-1], dtype=targets.dtype, device=targets.device)
+    classes = xp.arange(probabilities.shape[-1], dtype=targets.dtype, device=beside(targets))
     one_hot = xp.astype(targets[..., None] == classes, probabilities.dtype)
     return (probabilities - one_hot) * g
 
@@ -60,7 +68,7 @@ def embedding_grad(xp: Any, g: Array, indices: Array, rows: int, padding_idx: in
     """
     if padding_idx is not None:
         g = xp.where(xp.expand_dims(indices != padding_idx, axis=-1), g, xp.zeros_like(g))
-    zeros = xp.zeros((rows, g.shape[-1]), dtype=g.dtype, device=g.device)
+    zeros = xp.zeros((rows, g.shape[-1]), dtype=g.dtype, device=beside(g))
     return xp.scatter_add(zeros, (indices,), g)
 
 

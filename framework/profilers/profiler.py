@@ -40,7 +40,7 @@ class Profiler(ABC):
     def summary(self) -> str:
         """The report; empty for none."""
 
-    def reset(self) -> None:
+    def reset(self) -> None:  # noqa: B027 - there may be nothing to forget
         """Forget what was measured."""
 
     @contextmanager

@@ -73,9 +73,6 @@ class SimpleProfiler(Profiler):
         if not self.extended:
             rows = [[row[0], row[1], row[3]] for row in rows]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "| " + " | ".join(f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
-            + " |"
-            for row in rows
-        ]  # fmt: skip
+        first, *others = widths
+        lines = [f"| {row[0]:<{first}} | {' | '.join(map(str.rjust, row[1:], others))} |" for row in rows]
         return "\n".join([f"{self.stage.upper()} Profiler Report".strip(), *lines])

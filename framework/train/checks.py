@@ -137,12 +137,12 @@ def check_accumulation(value: Any, callbacks: Sequence[Callback]) -> int:
             "accumulate_grad_batches takes one number for all epochs; for others add the callback "
             f"GradientAccumulationScheduler({value})"
         )
-    if count("accumulate_grad_batches", value, lowest=1) != 1:
-        if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
-            raise ConfigError(
-                f"accumulate_grad_batches={value}, and a GradientAccumulationScheduler sets it as well: give one of them"
-            )
-    return int(value)
+    batches = count("accumulate_grad_batches", value, lowest=1)
+    if batches != 1 and any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+        raise ConfigError(
+            f"accumulate_grad_batches={batches}, and a GradientAccumulationScheduler sets it too: give one of them"
+        )
+    return batches
 
 
 def with_timer(callbacks: list[Callback], max_time: Any) -> list[Callback]:

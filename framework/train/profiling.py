@@ -54,7 +54,7 @@ def profile_fit(fit: Fit, profiler: Profiler, ended: ExitStack) -> None:
         hooks.before_backward.append(lambda loss: profiler.start("backward"))
         hooks.after_backward.insert(0, lambda: profiler.stop("backward"))
     fit.move = _Timed(profiler, "batch_to_device", fit.move)  # type: ignore[assignment]
-    fit.guard = _Timed(profiler, "check_finite", fit.guard, "check")  # type: ignore[assignment]
+    fit.guard = _Timed(profiler, "check_finite", fit.guard, "check")
     optimizer: Any = fit.optimizer
     optimizer.step = _timed(profiler, "optimizer_step", optimizer.step)
     ended.callback(delattr, optimizer, "step")

@@ -78,7 +78,7 @@ def test_ema_begins_and_counts_as_it_is_told(small, tmp_path):
     trainer = small.trainer(tmp_path, ema, records, accumulate_grad_batches=2)
     trainer.fit(small.Net(), small.loader())
     assert trainer.global_step == 9
-    assert ema.n_averaged == 2  # after the updates 6 and 8, where step 6 is the first epoch's last... of index 1
+    assert ema.n_averaged == 2
     values = [records.after[2 * step - 1] for step in (6, 8)]
     close(weights(trainer.module), {name: ema_of([v[name] for v in values], 0.5) for name in values[0]})
 
@@ -180,11 +180,10 @@ def test_swa_by_a_part_of_the_epochs_with_an_own_mean(small, tmp_path):
 
 def test_batch_norm_is_measured_anew_for_the_mean(small, tmp_path):
     module = small.Net(norm=True)
-    data = small.loader()
     trainer = small.trainer(tmp_path, StochasticWeightAveraging(0.02, 2), max_epochs=3)
-    trainer.fit(module, data, small.loader(2))
+    trainer.fit(module, small.loader(), small.loader(2))
     layer = module.net[1]
-    inputs = [module.net[0](fw.tensor(x)).numpy() for x, _ in small.loader(shuffle=False)]
+    inputs = [module.net[0](fw.tensor(x)).detach().numpy() for x, _ in small.loader(shuffle=False)]
     np.testing.assert_allclose(layer.running_mean.numpy(), np.mean(np.concatenate(inputs), 0), rtol=1e-4, atol=1e-5)
     assert layer.momentum == 0.1
     assert module.training

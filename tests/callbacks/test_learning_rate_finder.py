@@ -19,15 +19,14 @@ def test_the_suggestion_lies_where_the_loss_falls_most_steeply_with_the_logarith
     rates = [10 ** (-6 + 6 * i / 99) for i in range(100)]
     losses = [1 / (1 + math.exp(3 * (math.log10(r) + 2.5))) for r in rates]  # falls most at 10^-2.5
     found = LearningRates(rates, losses)
-    assert found.suggestion() == pytest.approx(10**-2.5, rel=0.9)  # the smoothing comes late
+    assert found.suggestion() == pytest.approx(10**-2.5, rel=0.15)
     assert found.slopes()[50] < 0
     assert found.smoothed[0] == pytest.approx(losses[0])
     assert LearningRates(rates[:5], losses[:5]).suggestion() is None
 
 
 def test_slopes_are_against_the_logarithm():
-    found = LearningRates([1.0, 10.0, 100.0], [3.0, 3.0, 3.0])
-    found.smoothed = [3.0, 2.0, 1.0]
+    found = LearningRates([1.0, 10.0, 100.0], [3.0, 2.0, 1.0])
     assert found.slopes() == pytest.approx([-1 / math.log(10)] * 3)
 
 
@@ -43,6 +42,9 @@ def test_a_useful_rate_on_a_regression(small, tmp_path):
 
 class Plain(fw.TrainModule):
     """Without an attribute for the rate."""
+
+    def validation_step(self, batch, batch_idx):
+        pass
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +111,7 @@ def test_it_stops_where_the_loss_explodes(small, tmp_path):
     assert len(finder.optimal_lr.lr) < 60
     to_the_end = LearningRateFinder(max_lr=1.0, num_training_steps=12, early_stop_threshold=None, mode="linear")
     small.trainer(tmp_path, to_the_end).fit(small.Net(), small.loader())
-    assert to_the_end.optimal_lr.lr == pytest.approx(np.linspace(1e-8, 1.0, 12))
+    np.testing.assert_allclose(to_the_end.optimal_lr.lr, np.linspace(1e-8, 1.0, 12))
 
 
 def test_a_resumed_run_keeps_its_rate(small, tmp_path):

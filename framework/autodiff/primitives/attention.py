@@ -10,6 +10,7 @@ from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
 from framework.autodiff.primitives.shape import broadcast_shapes
 from framework.autodiff.tensor import Tensor
+from framework.backend.kernels import beside
 from framework.errors import ShapeError
 
 
@@ -20,7 +21,7 @@ def _weights(ns: Any, q: Any, k: Any, bias: Any, scale: float, causal: bool) -> 
         scores = scores + bias
     seen = None
     if causal:
-        rows, columns = (ns.arange(n, device=q.device) for n in scores.shape[-2:])
+        rows, columns = (ns.arange(n, device=beside(q)) for n in scores.shape[-2:])
         seen = columns <= ns.expand_dims(rows, axis=-1)
         scores = ns.where(seen, scores, ns.full_like(scores, -math.inf))
     top = ns.max(scores, axis=(-1,), keepdims=True)

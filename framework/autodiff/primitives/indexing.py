@@ -21,6 +21,7 @@ from framework.autodiff.primitives.keys import (
 from framework.autodiff.primitives.shape import broadcast_shapes
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
+from framework.backend.kernels import beside
 from framework.errors import AxisError, DTypeError, ShapeError
 
 
@@ -102,10 +103,10 @@ def _index_add_forward(ns: Any, values: Any, *indices: Any, shape: tuple[int, ..
     """Zeros of `shape` with `values` added at the key; the transpose of indexing."""
     xp, backend = ns.xp, ns.backend
     if not indices and backend.writable:
-        out = xp.zeros(shape, dtype=values.dtype, device=values.device)
+        out = xp.zeros(shape, dtype=values.dtype, device=beside(values))
         out[_key(parts, indices)] = values
         return out
-    zeros = xp.zeros(shape, dtype=values.dtype, device=values.device)
+    zeros = xp.zeros(shape, dtype=values.dtype, device=beside(values))
     return ns.scatter_add(zeros, _key(parts, indices), values)
 
 
@@ -150,12 +151,12 @@ def _setitem_vjp(
 ) -> Any:
     gx = gv = None
     if needs[0] is not None:
-        gx = ns.setitem_parts(g, ns.zeros((), dtype=g.dtype, device=g.device), *indices, parts=parts)
+        gx = ns.setitem_parts(g, ns.zeros((), dtype=g.dtype, device=beside(g)), *indices, parts=parts)
     if needs[1] is not None:
         gv = ns.getitem_parts(g, *indices, parts=parts)
         if indices:  # of several values for one place, one was kept
-            number = ns.reshape(ns.arange(math.prod(gv.shape), device=g.device), gv.shape)
-            nobody = ns.zeros(g.shape, dtype=number.dtype, device=g.device)
+            number = ns.reshape(ns.arange(math.prod(gv.shape), device=beside(g)), gv.shape)
+            nobody = ns.zeros(g.shape, dtype=number.dtype, device=beside(g))
             kept = ns.getitem_parts(ns.setitem_parts(nobody, number, *indices, parts=parts), *indices, parts=parts)
             gv = gv * ns.astype(kept == number, gv.dtype)
     return (gx, gv, *(None for _ in indices))
@@ -164,7 +165,7 @@ def _setitem_vjp(
 def _setitem_jvp(ns: Any, tangents: Any, out: Any, x: Any, value: Any, *indices: Any, parts: Any) -> Any:
     tx, tv = tangents[:2]
     tx = ns.zeros_like(out) if tx is None else tx
-    tv = ns.zeros((), dtype=out.dtype, device=out.device) if tv is None else tv
+    tv = ns.zeros((), dtype=out.dtype, device=beside(out)) if tv is None else tv
     return ns.setitem_parts(tx, tv, *indices, parts=parts)
 
 

@@ -9,6 +9,7 @@ from framework.autodiff.modes import get_default_dtype
 from framework.autodiff.namespace import ops
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
+from framework.backend.kernels import beside
 from framework.errors import ShapeError
 
 # -- in rules: the first argument is the namespace of the arrays -------------------------------------
@@ -36,7 +37,7 @@ def real(ns: Any, x: Any) -> Any:
 
 def times_i(ns: Any, x: Any) -> Any:
     """The complex array i·x of a real one."""
-    return x * ns.asarray(1j, dtype=_complex_like(ns, x), device=x.device)
+    return x * ns.asarray(1j, dtype=_complex_like(ns, x), device=beside(x))
 
 
 def _complex_like(ns: Any, x: Any) -> Any:
@@ -63,7 +64,7 @@ def diagonal_of(ns: Any, x: Any) -> Any:
 
 def identity(ns: Any, n: int, like: Any) -> Any:
     """The identity matrix, of the dtype and on the device of `like`."""
-    return ns.eye(n, dtype=like.dtype, device=like.device)
+    return ns.eye(n, dtype=like.dtype, device=beside(like))
 
 
 def columns(v: Any) -> Any:

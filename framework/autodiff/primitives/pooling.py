@@ -18,6 +18,7 @@ from framework.autodiff.primitive import primitive, public
 from framework.autodiff.primitives.windows import Pair, apart, padded, places, taps
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
+from framework.backend.kernels import beside
 from framework.errors import ConfigError, ShapeError
 
 _NONE = ((0, 0), (0, 0))
@@ -85,7 +86,7 @@ def _hits(ns: Any, x: Any, windows: tuple[Any, ...]) -> list[Any]:
         miss = xp.logical_not(hit)
         free = miss if free is None else xp.logical_and(free, miss)
         found.append(hit)
-    found.append(xp.ones(out.shape, dtype=xp.bool, device=out.device) if free is None else free)
+    found.append(xp.ones(out.shape, dtype=xp.bool, device=beside(out)) if free is None else free)
     return found
 
 

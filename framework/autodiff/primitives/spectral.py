@@ -20,6 +20,7 @@ from framework.autodiff.primitive import expose
 from framework.autodiff.primitives.matrices import floating
 from framework.autodiff.tensor import Tensor
 from framework.backend import dtypes as dt
+from framework.backend.kernels import beside
 from framework.errors import ConfigError, DTypeError, ShapeError
 
 Axes = int | Sequence[int] | None
@@ -49,7 +50,7 @@ def _padded(ns: Any, x: Any, axis: int, n: int) -> Any:
     """`x` with zeros behind, `n` long along `axis`."""
     missing = list(x.shape)
     missing[axis] = n - x.shape[axis]
-    return ns.concat([x, ns.zeros(tuple(missing), dtype=x.dtype, device=x.device)], axis=axis)
+    return ns.concat([x, ns.zeros(tuple(missing), dtype=x.dtype, device=beside(x))], axis=axis)
 
 
 def _rfftn_transpose(ns: Any, g: Any, shape: Any, *, axes: Any, norm: str) -> Any:
@@ -67,7 +68,7 @@ def _irfftn_transpose(ns: Any, g: Any, shape: Any, *, axes: Any, norm: str, last
     """Of the half spectrum, each element but those that are their own mirror images counts twice."""
     half = ns.conj(ns.rfftn(g, axes=axes, norm=_SWAPPED[norm]))
     axis, n = axes[-1], last // 2 + 1
-    number = ns.arange(n, dtype=g.dtype, device=g.device)
+    number = ns.arange(n, dtype=g.dtype, device=beside(g))
     weights = 2 - ns.astype((number == 0) | (number * 2 == last), g.dtype)
     return half * ns.reshape(weights, (n,) + (1,) * (-axis - 1))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from framework.backend.kernels import beside
+
 Pair = tuple[int, int]
 
 
@@ -23,7 +25,7 @@ def padded(xp: Any, x: Any, around: Sequence[Pair], value: float = 0) -> Any:
         for n in (before, after):
             shape = list(x.shape)
             shape[axis] = max(n, 0)
-            ends.append(xp.full(tuple(shape), value, dtype=x.dtype, device=x.device) if n > 0 else None)
+            ends.append(xp.full(tuple(shape), value, dtype=x.dtype, device=beside(x)) if n > 0 else None)
         if ends[0] is not None or ends[1] is not None:
             x = xp.concat([part for part in (ends[0], x, ends[1]) if part is not None], axis=axis)
     return x
@@ -37,7 +39,7 @@ def apart(xp: Any, x: Any, stride: Pair) -> Any:
             continue
         a = x.ndim + axis
         x = xp.expand_dims(x, axis=a + 1)
-        zeros = xp.zeros((*x.shape[: a + 1], step - 1, *x.shape[a + 2 :]), dtype=x.dtype, device=x.device)
+        zeros = xp.zeros((*x.shape[: a + 1], step - 1, *x.shape[a + 2 :]), dtype=x.dtype, device=beside(x))
         x = xp.concat([x, zeros], axis=a + 1)
         x = xp.reshape(x, (*x.shape[:a], n * step, *x.shape[a + 2 :]))
         x = x[(..., slice(0, (n - 1) * step + 1), *(slice(None),) * (-1 - axis))]

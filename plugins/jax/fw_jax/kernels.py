@@ -10,6 +10,7 @@ from framework.backend import KERNELS
 
 Array = Any
 
+
 def table(jax: Any) -> dict[str, Callable[..., Any]]:
     """Name to kernel, for a given `jax`, so that this module imports without it."""
 
