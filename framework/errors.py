@@ -75,10 +75,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     Examples:
         >>> nearest("max_epoch", ["max_epochs", "max_steps"])
         'max_epochs'
+        >>> nearest("Adamw", ["Adam", "AdamW"])
+        'AdamW'
     """
     import difflib
 
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    names = list(known)
+    same = next((other for other in names if other.lower() == name.lower()), None)
+    found = [same] if same else difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return found[0] if found else None
 
 

@@ -60,8 +60,9 @@ class Block(fw.nn.Module):
     def attend(self, x: fw.Tensor) -> fw.Tensor:
         """What each place finds at those up to its own."""
         n, time, width = x.shape
-        parts = self.qkv(x).reshape(n, time, 3, self.heads, width // self.heads)
-        q, k, v = (part for part in parts.permute(2, 0, 3, 1, 4))  # (batch, heads, time, width of a head) each
+        parts = fw.numpy.split(self.qkv(x), 3, axis=-1)
+        # (batch, heads, time, width of a head) each:
+        q, k, v = (part.reshape(n, time, self.heads, -1).permute(0, 2, 1, 3) for part in parts)
         found = fw.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.proj(found.permute(0, 2, 1, 3).reshape(n, time, width))
 

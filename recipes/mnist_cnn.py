@@ -157,3 +157,8 @@ class MnistData(fw.DataModule):
     def predict_dataloader(self) -> fw.data.DataLoader:
         """The test images."""
         return self.test_dataloader()
+
+    def example_batch(self) -> Any:
+        """Noise with labels, which `fw check` uses instead of reading the images."""
+        n = self.batch_size
+        return fw.random.normal((n, 28, 28)).numpy(), fw.random.integers(10, shape=(n,)).numpy()

@@ -32,7 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts its back
 hypothesis.settings.register_profile("any machine", deadline=None)  # no test fails because a machine is busy
 hypothesis.settings.load_profile("any machine")
 
-THREADS_THAT_STAY = ("tqdm", "wandb", "AsyncioManager", "pydevd", "ThreadPoolExecutor-jax")
+THREADS_THAT_STAY = ("fw_cpu", "tqdm", "wandb", "AsyncioManager", "pydevd", "ThreadPoolExecutor-jax")
 """Beginnings of the names, or of the classes, of threads that a library keeps for the whole process."""
 
 VARIABLES_THAT_STAY = ("PYTEST_", "WANDB_SERVICE", "WANDB__", "_WANDB", "KMP_", "TF_", "TORCHINDUCTOR_", "XLA_")

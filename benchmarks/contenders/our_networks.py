@@ -63,6 +63,7 @@ def _step(net: fw.nn.Module, optimizer: Any, x: Any, y: Any, kind: str) -> Work:
     """Steps on one batch, by `eager` or `compiled`, or the page `faults` of a compiled one."""
     loss_of = nn.CrossEntropyLoss()
     x, y = fw.tensor(x), fw.tensor(y)
+    x.backend.sharing().__enter__()  # as a Trainer does; this process has nothing else to do
 
     def update(x: fw.Tensor, y: fw.Tensor) -> fw.Tensor:
         optimizer.zero_grad()

@@ -7,12 +7,14 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
 from types import MethodType
 from typing import Any
 from weakref import ref
 
 from framework.autodiff import lines, versions
 from framework.autodiff.differences import difference
+from framework.autodiff.hostnumber import settle_kept
 from framework.autodiff.levels import active
 from framework.autodiff.recorded import finish
 from framework.autodiff.recorder import Effect, Recorder
@@ -24,7 +26,7 @@ from framework.autodiff.visible import Visible, unchanged
 from framework.errors import CompileWarning
 
 MOST = 8
-"""Recordings kept for one call site; with more, calls of yet another kind stay as they are."""
+"""Recordings kept for one kind of calls, and kinds, and half of all; calls of yet another kind stay as they are."""
 
 
 class _Variant:
@@ -61,22 +63,31 @@ class _Variant:
         return None
 
 
+_one_at_a_time = Lock()
+
+
 @contextlib.contextmanager
-def _recording(recorder: Recorder, modules: list[Any], call: Call) -> Iterator[None]:
-    """Tell a recorder of a call; the modules that it met are added."""
-    for i, (array, argument) in enumerate(zip(call.arrays, call.arguments)):
-        recorder.add_argument(array, i, argument)
-    for root in modules:
-        for t in (*root.parameters(), *root.buffers()):
-            recorder.add_state(t)
-    before = versions.watch, versions.called
-    versions.watch, versions.called = recorder.changed, recorder.called
-    recorder.ns.record(recorder)
+def _recording(recorder: Recorder, modules: list[Any], call: Call) -> Iterator[bool]:
+    """Tell a recorder of a call, unless there is another recording; the modules that it met are added."""
+    if not _one_at_a_time.acquire(blocking=False):
+        yield False
+        return
     try:
-        yield
+        for i, (array, argument) in enumerate(zip(call.arrays, call.arguments)):
+            recorder.add_argument(array, i, argument)
+        for root in modules:
+            for t in (*root.parameters(), *root.buffers()):
+                recorder.add_state(t)
+        versions.begin(recorder)
+        recorder.ns.record(recorder)
+        yield True
+    except BaseException:
+        settle_kept(recorder.guards)
+        raise
     finally:
         recorder.ns.record(None)
-        versions.watch, versions.called = before
+        versions.end()
+        _one_at_a_time.release()
         known = {id(module) for module in modules}
         modules += [m for m in {id(m): m for m in recorder.modules}.values() if id(m) not in known]
         recorder.modules.clear()
@@ -103,7 +114,7 @@ class Compiled:
     def __init__(
         self,
         fn: Callable[..., Any],
-        modules: Iterable[Any] | None = None,
+        modules: Iterable[Any] = (),
         name: str | None = None,
         sees: Iterable[Callable[..., Any]] | None = None,
     ) -> None:
@@ -111,10 +122,11 @@ class Compiled:
         self.fn = fn
         self.name = getattr(fn, "__qualname__", repr(fn)) if name is None else name
         self.replayed = 0
-        self._roots = None if modules is None else list(modules)
+        self._roots = list(modules)
         self._code = [fn] if sees is None else list(sees)
         self._sites: dict[Any, list[_Variant]] = {}
         self._eager: set[Any] = set()
+        self._changing: set[Any] = set()
         self._is_off = False
         self._warned = False
         self._bound: dict[int, tuple[Any, Compiled]] = {}
@@ -132,7 +144,7 @@ class Compiled:
         except TypeError:
             self._warn(f"a {type(owner).__name__} cannot be referred to weakly; add '__weakref__' to its __slots__")
             return MethodType(self.fn, owner)
-        bound = Compiled(weak_method(self.fn, owner), None, self.name)
+        bound = Compiled(weak_method(self.fn, owner), (), self.name)
         self._bound[key] = to_owner, bound
         return bound
 
@@ -185,33 +197,46 @@ class Compiled:
             return self.fn(*args, **kwargs)  # inside another recording it is a part of that
         kinds = sum(max(1, len(v.replays)) for variants in self._sites.values() for v in variants)
         reason = call.reason
-        if kinds > 2 * MOST:
+        if kinds > 2 * MOST or (len(self._sites) >= MOST and call.key not in self._sites):
             reason = f"more than {MOST} kinds of calls; keep shapes and Python arguments the same"
         if reason:
             self._stay_eager(call, reason)
             return self.fn(*args, **kwargs)
         recorder = Recorder(ns)
-        modules = list(_modules_of(self.fn) if self._roots is None else self._roots)
         visible = Visible([*self._code, *call.functions])
+        modules = list({id(m): m for m in (*self._roots, *visible.modules.values())}.values())
+        visible.modules.clear()
         seen = visible.values()
         streams = Streams(visible.streams)
         try:
-            with _recording(recorder, modules, call):  # no function of its own: it would be a frame below the user's
+            # no function of its own: it would be a frame below the user's
+            with _recording(recorder, modules, call) as is_recorded:
+                if not is_recorded:
+                    return self.fn(*args, **kwargs)
                 numbers = call.host_numbers(recorder.guards)
                 told = [with_numbers(a, numbers) for a in args]
                 out = self.fn(*told, **{name: with_numbers(a, numbers) for name, a in kwargs.items()})
         except TypeError as error:
             if not call.numbers or recorder.written or any(isinstance(item, Effect) for item in recorder.stream):
                 raise
+            out = self.fn(*args, **kwargs)  # which may raise the same
             self._stay_eager(call, f"a number of the call is not taken for one: {error} ({_raised_at(error)})")
-            return self.fn(*args, **kwargs)
+            return out
         now = visible.values()
         changes = visible.difference(seen, now)
-        recorder.broken = recorder.broken or call.objection(out) or (changes and f"the call changes {changes}")
+        recorder.broken = (
+            recorder.broken or call.objection(out) or visible.reason or (changes and f"the call changes {changes}")
+        )
         recorder.drawn = streams.moved()
         returned, structure = finish(recorder, call.arguments, out, now)
+        visible.leave_out(what for kind, what in recorder.origin.values() if kind == "outside")
         out = settled(out)
-        if recorder.broken is not None:
+        del told
+        settle_kept(recorder.guards)
+        has_changed = recorder.has_changed or changes
+        if has_changed and call.key not in self._changing and len(self._changing) < 4 * MOST:
+            self._changing.add(call.key)  # what is set once, such as a table made when it is first needed, may be set
+        elif recorder.broken is not None:
             self._stay_eager(call, recorder.broken)
         else:
             self._keep(call, recorder, modules, visible, returned, structure)
@@ -304,30 +329,3 @@ def weak_method(fn: Callable[..., Any], owner: Any) -> Callable[..., Any]:
 
     method.of_weak_owner = fn, to_owner  # type: ignore[attr-defined]
     return method
-
-
-def _modules_of(fn: Callable[..., Any]) -> list[Any]:
-    """The modules that a function can see: itself, its object and that's attributes, its closure, defaults, globals."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    owner = getattr(fn, "__self__", None)
-    if (weakly := getattr(fn, "of_weak_owner", None)) is not None:
-        fn, owner = weakly[0], weakly[1]()
-    inner = getattr(fn, "__func__", fn)
-    seen: list[Any] = [fn, owner, *vars(owner).values()] if hasattr(owner, "__dict__") else [fn]
-    seen += [cell.cell_contents for cell in getattr(inner, "__closure__", None) or () if _is_filled(cell)]
-    seen += getattr(inner, "__defaults__", None) or ()
-    named = getattr(inner, "__globals__", {})
-    seen += [named[name] for name in getattr(getattr(inner, "__code__", None), "co_names", ()) if name in named]
-    found: dict[int, Any] = {}
-    for x in seen:
-        if hasattr(x, "named_parameters") and hasattr(x, "buffers") and not isinstance(x, type):
-            found[id(x)] = x
-    return list(found.values())
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False

@@ -89,10 +89,11 @@ def _equal(recorder: Recorder, a: Array, b: Array) -> bool:
 
 
 def used_at(recorder: Recorder, number: int) -> str:
-    """Which operation takes a value, and its line."""
+    """What takes a value, and its line."""
     for item, line in zip(recorder.stream, recorder.lines):
-        if isinstance(item, Operation) and number in numbers_in(item.inputs) and line is not None:
-            return f": an argument of {item.primitive} at {lines.text(line)}"
+        if number in numbers_in(item.inputs) and line is not None:
+            name = item.primitive if isinstance(item, Operation) else item.name
+            return f": an argument of {name} at {lines.text(line)}"
     return ""
 
 

@@ -45,15 +45,17 @@ def effect_of_call(fn: Callable[..., None]) -> Callable[..., None]:
             fn(*args, **kwargs)
             return
 
+        count, names = len(args), tuple(kwargs)  # a recording keeps no Tensor alive
+
         def again(*tensors: Tensor) -> None:
             filled = list(given)
             for i, t in zip(places, tensors):
                 filled[i] = t
-            fn(*filled[: len(args)], **dict(zip(kwargs, filled[len(args) :])))
+            fn(*filled[:count], **dict(zip(names, filled[count:])))
 
         tensors = [given[i] for i in places]
         for i in places:
-            given[i] = None  # a recording keeps no Tensor alive
+            given[i] = None
         effect(fn.__qualname__, again, tensors, detail=given)
 
     return call

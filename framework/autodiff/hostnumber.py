@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import operator
+from collections import deque
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import Any
 
 Read = Callable[[Sequence[Any]], Any]
 """Gives the number's present value, from those that the call was given."""
+
+
+class Guards(list[tuple[Read, Any]]):
+    """What must hold of a call's numbers for its recording to be used again, each with its outcome.
+
+    Attributes:
+        numbers: all stand-ins, while the call is recorded.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[HostNumber] = []
 
 
 class HostNumber:
@@ -21,10 +36,11 @@ class HostNumber:
 
     __slots__ = ("_guards", "_read", "_value")
 
-    def __init__(self, value: Any, read: Read, guards: list[tuple[Read, Any]]) -> None:
+    def __init__(self, value: Any, read: Read, guards: Guards) -> None:
         self._value = value
         self._read = read
         self._guards = guards
+        guards.numbers.append(self)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -173,3 +189,32 @@ def _add_operators() -> None:
 
 
 _add_operators()
+
+
+def settle_kept(guards: Guards) -> None:
+    """Put plain numbers where stand-ins were left behind by a call that has ended: in lists, dicts, attributes."""
+    numbers, guards.numbers = guards.numbers, []
+    while numbers:
+        number = numbers.pop()
+        if getrefcount(number) > 2:  # the name here and the argument of the count
+            for holder in gc.get_referrers(number):
+                _replace(holder, number)
+
+
+def _replace(holder: Any, number: HostNumber) -> None:
+    plain = number._value
+    if isinstance(holder, list | deque):
+        for i, x in enumerate(holder):
+            if x is number:
+                holder[i] = plain
+    elif isinstance(holder, set):
+        members = [plain if x is number else x for x in holder]
+        holder.clear()
+        holder.update(members)
+    elif type(holder).__name__ == "cell":
+        holder.cell_contents = plain
+    elif isinstance(own := getattr(holder, "__dict__", holder), dict):
+        items = [(plain if key is number else key, plain if x is number else x) for key, x in own.items()]
+        if any(a is not b for (a, _), b in zip(items, own)):  # a key, whose place is to stay
+            own.clear()
+        own.update(items)

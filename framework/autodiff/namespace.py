@@ -61,6 +61,7 @@ class RawNamespace:
         self.xp = backend.xp
         self.floats: set[Any] = set()  # the library's floating-point dtypes, as they are met
         self._ones: dict[Any, Any] = {}
+        self.around: Callable[[str, Any], Any] | None = None  # what is put around functions, see `rounding`
 
     def one_like(self, x: Any) -> Any:
         """An array of one element, one: where a backward starts. It is shared, and never written."""
@@ -88,6 +89,8 @@ class RawNamespace:
 
     def __getattr__(self, name: str) -> Any:
         value = self._resolve(name)
+        if self.around is not None:
+            value = self.around(name, value)
         if self.recorder is not None and callable(value):
             value = self.recorder.wrapped(name, value)
         setattr(self, name, value)  # found once
@@ -105,6 +108,14 @@ class RawNamespace:
     def record(self, recorder: Any) -> None:
         """Tell `recorder` of the functions that run from now on; None ends it."""
         self.recorder = recorder
+        self._forget()
+
+    def look_again(self, around: Callable[[str, Any], Any] | None) -> None:
+        """Put `around(name, function)` in place of each function from now on; None ends it."""
+        self.around = around
+        self._forget()
+
+    def _forget(self) -> None:
         for name in [name for name in self.__dict__ if name not in _OWN]:
             delattr(self, name)  # to be found again
 
@@ -122,7 +133,7 @@ class RawNamespace:
         return getattr(self.xp, name)
 
 
-_OWN = ("backend", "xp", "floats", "_ones", "recorder")
+_OWN = ("backend", "xp", "floats", "_ones", "recorder", "around")
 
 
 def namespace_of(backend: Backend) -> RawNamespace:

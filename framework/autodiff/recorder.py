@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from framework.autodiff import lines
 from framework.autodiff.calls import repeating
 from framework.autodiff.callvalues import CallValues
-from framework.autodiff.hostnumber import HostNumber, Read
+from framework.autodiff.hostnumber import Guards, HostNumber
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.recordedrules import Constants, RecordedRules, raw
 from framework.autodiff.tape import Node, accumulate, backward
@@ -63,6 +63,7 @@ class Recorder(CallValues):
         reads: arrays from outside whose values Python has seen.
         written: Tensors that were given another array, and the number of the first one they had.
         drawn: what was drawn in the call that no replay would draw, if so.
+        has_changed: whether the call is refused because it changes what is there.
     """
 
     def __init__(self, ns: RawNamespace) -> None:
@@ -70,7 +71,7 @@ class Recorder(CallValues):
         self.thread = get_ident()
         self.stream: list[Operation | Effect] = []
         self.lines: list[lines.Line | None] = []
-        self.guards: list[tuple[Read, Any]] = []
+        self.guards = Guards()
         self.checks: list[tuple[int, Callable[[Array], bool], bool]] = []
         self.reads: list[tuple[int, lines.Line]] = []
         self.written: dict[int, tuple[Tensor, int]] = {}
@@ -78,6 +79,7 @@ class Recorder(CallValues):
         self.modules: list[Any] = []
         self.drawn = ""
         self.fresh: list[Any] = []
+        self.has_changed = False
         self._dropped: set[Any] = set()
         self._constant_roots: dict[int, frozenset[int]] = {}
         self._kept: list[Any] = []  # keeps identities of gradients unique
@@ -213,6 +215,20 @@ class Recorder(CallValues):
         if self.listens():
             of = owner if isinstance(owner, str) else type(owner).__name__
             self.give_up(f"{name!r} of {of} is set, which a replay would not do")
+            self.has_changed = True
+
+    def present(self, value: Any, read: Callable[[], Any]) -> Any:
+        """A number from outside, or several, as one of the call: each replay reads it anew, when it begins."""
+        if not self.listens():
+            return value
+        kind = type(value)
+        if kind is tuple or kind is list:
+            return kind([self.present(part, partial(_part, read, i)) for i, part in enumerate(value)])
+        if kind is not int and kind is not float:
+            return value
+        if any(isinstance(item, Effect) and item.kind == "barrier" for item in self.stream):
+            self.give_up("a number is read that a step of an optimizer or a schedule in the same call may have set")
+        return HostNumber(value, lambda _: read(), self.guards)
 
     def looked_at(self, leaf: Any, gradient: Tensor) -> None:
         """A gradient is taken from a leaf: one that an earlier call left there would not be the next time's."""
@@ -372,6 +388,10 @@ class Accumulate:
     def __call__(self, g: Array) -> None:
         """Add `g`."""
         accumulate(self.leaf, g)
+
+
+def _part(read: Callable[[], Any], i: int) -> Any:
+    return read()[i]
 
 
 def _plain(a: Any) -> Any:

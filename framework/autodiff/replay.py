@@ -55,7 +55,8 @@ class _Segment:
             (*state, *rest), program.constants, program.operations, outputs, program.values, program.functions
         )
         self.run = recorder.ns.backend.capture(self.program)
-        leaves = {n[0]: fn.leaf for fn, n in reversed(self.sinks) if isinstance(fn, Accumulate)}
+        sinks = self.sinks if recorder.ns.backend.writable else []  # no place is kept that nothing can be written into
+        leaves = {n[0]: fn.leaf for fn, n in reversed(sinks) if isinstance(fn, Accumulate)}
         first = {leaf: n for n, leaf in reversed(leaves.items())}  # a leaf's first gradient goes into its slot
         self.slots = [leaves[n] if n in leaves and first[leaves[n]] == n else None for n in outputs]
         self.has_slots = any(leaf is not None for leaf in self.slots)

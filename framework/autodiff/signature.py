@@ -8,7 +8,7 @@ from operator import is_
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from framework.autodiff.hostnumber import HostNumber
+from framework.autodiff.hostnumber import Guards, HostNumber
 from framework.autodiff.modes import default_backend, get_default_dtype, grad_enabled
 from framework.autodiff.namespace import RawNamespace, namespace_of
 from framework.autodiff.tensor import Tensor
@@ -69,7 +69,11 @@ class Call:
             key.append(tuple([first.setdefault(id(a), i) for i, a in enumerate(self.arrays)]))
         self.key = tuple(key)
 
-    def _take(self, x: Any, key: list[Any]) -> None:
+    def _take(self, x: Any, key: list[Any], is_inside: bool = False) -> None:
+        """Take one argument apart, or, where `is_inside`, an entry of a list or dict.
+
+        These the function may change: their numbers are those of the recording.
+        """
         kind = x.__class__
         if isinstance(x, Tensor):
             data = x._data
@@ -77,37 +81,34 @@ class Call:
                 data = x._data = x._array()
             self.arguments.append(x)
             self.arrays.append(data)
-            key += (x._ns, x._node is None, data.shape, data.dtype)
+            key += (kind, x._ns, x._ns.around, x._node is None, data.shape, data.dtype)
+        elif is_inside and (kind is int or kind is float):
+            key += (kind, x or repr(x))  # -0.0 is not 0.0
         elif kind is int or kind is float:
             self.numbers.append(x)
             key.append(kind)
         elif kind is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
             key += (kind, len(x))
             for part in x:
-                self._take(part, key)
+                self._take(part, key, is_inside)
         elif isinstance(x, dict):
             self.containers.append((x, list(x.values())))
             key += (kind, tuple(x))
-            self._take_all(x.values(), key)
+            for part in x.values():
+                self._take(part, key, True)
         elif kind is list:
             self.containers.append((x, list(x)))
             key += (kind, len(x))
-            self._take_all(x, key)
+            for part in x:
+                self._take(part, key, True)
         else:
             self._take_other(x, kind, key)
-
-    def _take_all(self, parts: Any, key: list[Any]) -> None:
-        """What is in a list or dict, which the function may change: its numbers are those of the recording."""
-        for part in parts:
-            if part.__class__ is int or part.__class__ is float:
-                key += (part.__class__, part or repr(part))  # -0.0 is not 0.0
-            else:
-                self._take(part, key)
 
     def _take_other(self, x: Any, kind: type, key: list[Any]) -> None:
         if kind is slice:
             key.append(kind)
-            self._take_all((x.start, x.stop, x.step), key)
+            for part in (x.start, x.stop, x.step):
+                self._take(part, key, True)
         elif isinstance(x, _PLAIN) and not isinstance(x, tuple):
             key += (kind, repr(x) if kind is complex else x)
         elif isinstance(x, DType | Backend | enum.Enum):
@@ -136,7 +137,7 @@ class Call:
             return None
         return next(iter(found)) if found else namespace_of(default_backend())
 
-    def host_numbers(self, guards: list[Any]) -> Iterator[HostNumber]:
+    def host_numbers(self, guards: Guards) -> Iterator[HostNumber]:
         """The numbers as the function gets them while it is recorded."""
         return iter([HostNumber(n, _reader(i), guards) for i, n in enumerate(self.numbers)])
 

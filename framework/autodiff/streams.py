@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -18,7 +17,8 @@ class Streams:
     def __init__(self, others: Iterable[tuple[str, Callable[[], Any]]]) -> None:
         self._streams: list[tuple[str, Callable[[], Any]]] = list(others)
         if threading.active_count() == 1:
-            self._streams.append(("Python's random", random.getstate))
+            if (python := sys.modules.get("random")) is not None:  # else nobody draws from it
+                self._streams.append(("Python's random", python.getstate))
             if (numpy := sys.modules.get("numpy.random")) is not None:
                 self._streams.append(("NumPy's random", lambda: numpy.get_state(legacy=False)))
         self._before = [_plain(state()) for _, state in self._streams]

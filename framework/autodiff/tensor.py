@@ -241,6 +241,7 @@ class Tensor(Conversions, Operators):
                 return g
             return result if is_tensor else result._data
 
+        hook.__wrapped__ = fn  # type: ignore[attr-defined]  # where a recording sees what it depends on
         node.hooks = [*(node.hooks or []), hook]
         if node.prim is None:
             versions.changed(self, "hook")
@@ -378,7 +379,7 @@ class Tensor(Conversions, Operators):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_no_result("pickled", "use .detach()")
-        array = self._ns.backend.to_numpy(self._data)
+        array = self._ns.backend.to_numpy(self._seen())
         return _rebuild, (type(self), array, self.device, self.requires_grad)
 
 

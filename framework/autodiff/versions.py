@@ -11,11 +11,10 @@ from typing import Any
 
 count = 0
 
-watch: Callable[[Any, str], None] | None = None
-"""Told of every change while a call is recorded."""
+recorder: Any = None
+"""Told of every change, and of every module that is called, while a call is recorded."""
 
-called: Callable[[Any], None] | None = None
-"""Told of every module that is called while a call is recorded."""
+_methods: list[tuple[type, dict[str, Any]]] = []
 
 _SIMPLE = (int, float, bool, str, type(None), complex, bytes)
 
@@ -24,14 +23,49 @@ def changed(owner: Any, name: str) -> None:
     """Note that something was set that a recording may have frozen."""
     global count
     count += 1
-    if watch is not None:
-        watch(owner, name)
+    if (listener := recorder) is not None:
+        listener.changed(owner, name)
 
 
 def told(owner: Any, name: str) -> None:
     """Tell a recording of something that is set and that no replay would set."""
-    if watch is not None:
-        watch(owner, name)
+    if (listener := recorder) is not None:
+        listener.changed(owner, name)
+
+
+def refuse(reason: str) -> None:
+    """Tell a recording that the call does what a replay cannot do."""
+    if (listener := recorder) is not None and listener.listens():
+        listener.give_up(reason)
+
+
+def present(read: Callable[[], Any]) -> Any:
+    """What `read` gives: a number or a few, which change between calls; a replay reads them again."""
+    return read() if (listener := recorder) is None else listener.present(read(), read)
+
+
+def while_recorded(kind: type, methods: dict[str, Any]) -> None:
+    """Let a class have methods that tell recordings something, and cost nothing while there is none."""
+    _methods.append((kind, methods))
+
+
+def begin(new: Any) -> None:
+    """Tell `new` from here on."""
+    global recorder
+    for kind, methods in _methods:
+        for name, method in methods.items():
+            setattr(kind, name, method)
+    recorder = new
+
+
+def end() -> None:
+    """Tell nobody any more."""
+    global recorder
+    recorder = None
+    for kind, methods in _methods:
+        for name in methods:
+            if name in vars(kind):
+                delattr(kind, name)
 
 
 def is_simple(x: Any) -> bool:
@@ -53,11 +87,21 @@ def appearance(modules: Iterable[Any]) -> list[tuple[int, dict[str, Any], list[A
     looks = []
     for module in modules:
         own = dict(module.__dict__)
-        hooks = own.get("_forward_hooks")
         leaves = [value._node if hasattr(type(value), "_node") else None for value in own.values()]
-        on_leaves = [hook for leaf in leaves for hook in getattr(leaf, "hooks", None) or ()]
-        looks.append((id(module), own, [*leaves, *on_leaves, *(hooks or {}).values()]))
+        looks.append((id(module), own, [*leaves, *hooks(module)]))
     return looks
+
+
+def hooks(module: Any) -> list[Any]:
+    """The hooks of a module and of its own parameters."""
+    own = module.__dict__
+    on_leaves = [hook for value in own.values() for hook in hooks_of_leaf(value)]
+    return [*on_leaves, *(own.get("_forward_hooks") or {}).values()]
+
+
+def hooks_of_leaf(x: Any) -> list[Any]:
+    """The hooks of a Tensor; of something else none."""
+    return list(getattr(x._node, "hooks", None) or ()) if hasattr(type(x), "_node") else []
 
 
 def unchanged(before: list[Any], now: list[Any]) -> bool:

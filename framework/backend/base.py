@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from framework.backend.dtypes import DTYPES, DType, dtype
@@ -133,6 +134,27 @@ class Backend(ABC):
         """
         raise NotImplementedError(f"backend {self.name!r} has no segments")
 
+    def updates_where(self, flag: Any) -> Any | None:
+        """A context manager in which the kernels of updates change nothing if the flag, a 0-d bool, does not hold.
+
+        A state that would begin with the update is zeros then. None where the backend has no such thing.
+        """
+        return None
+
+    def room(self) -> int:
+        """Bytes that a dataset may take which is kept on the device, so that batches are gathered there; 0 for none."""
+        return 0
+
+    def bernoulli(
+        self, key: int, counter: int, shape: tuple[int, ...], p: float, dtype: DType, device: str | None
+    ) -> Any | None:
+        """Ones with probability `p`, else zeros, made on the device; None where the host is to make them.
+
+        They are those of the host's generator: a one where word number `counter` and on of the stream `key`, cut to
+        its upper 53 bits, is below p · 2⁵³.
+        """
+        return None
+
     def capture(self, program: Program) -> Callable[..., tuple[Any, ...]]:
         """A function that runs a program of this backend's arrays, as fast as the backend can.
 
@@ -151,6 +173,14 @@ class Backend(ABC):
             return tuple([output if target is None else target for target, output in zip(into, outputs)])
 
         return replay
+
+    def sharing(self) -> AbstractContextManager[None]:
+        """Within this context large kernels may share their work among threads. Default: nothing changes.
+
+        It pays for convolutions, attention and normalization of large arrays. A model of matrix products alone is
+        better off without: these a BLAS library shares by itself.
+        """
+        return nullcontext()
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes in use and reserved on the device, where the library can tell."""

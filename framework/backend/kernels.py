@@ -137,6 +137,26 @@ def attention_grad(
     return (*found, along) if has_bias else found
 
 
+def rounded_matmul(xp: Any, x: Array, y: Array, dtype: str) -> Array:
+    """`x @ y` with both operands rounded to the narrower dtype of this name; sums and result have the dtype of x."""
+    narrow = xp.backend.native(dtype) if hasattr(xp, "backend") else dtype
+    return xp.matmul(xp.astype(xp.astype(x, narrow), x.dtype), xp.astype(xp.astype(y, narrow), y.dtype))
+
+
+# -- data that are kept on the device ----------------------------------------------------------------
+
+
+def gather_normalized(xp: Any, data: Array, indices: Array, factor: Array, offset: Array) -> Array:
+    """Entries of `data` (samples, …) at `indices` (n,), times `factor` plus `offset`, in the dtype of the factor.
+
+    Both are 0-d, or have one number for each channel (axis 1); product and sum are rounded one after the other.
+    """
+    batch = xp.astype(xp.take(data, indices, axis=0), factor.dtype)
+    around = (1,) * (data.ndim - 2)
+    factor, offset = (xp.reshape(t, (t.shape[0], *around)) if t.ndim else t for t in (factor, offset))
+    return batch * factor + offset
+
+
 # -- extended primitives: what the standard lacks. Through the host; `xp.backend` is the backend ------
 
 
@@ -178,6 +198,19 @@ def erf(xp: Any, x: Array) -> Array:
 def sum_of_squares(xp: Any, x: Array) -> Array:
     """The sum of x², 0-d."""
     return xp.sum(x * x)
+
+
+def latch(xp: Any, squares: Array, loss: Array | None, before: Array | None, good: Array) -> tuple[Array, Array]:
+    """Whether `squares` and `loss` are finite and `before` holds, and `good` plus one where that is so; all 0-d.
+
+    `loss` and `before` may be None.
+    """
+    ok = xp.isfinite(squares)
+    if loss is not None:
+        ok = xp.logical_and(ok, xp.isfinite(loss))
+    if before is not None:
+        ok = xp.logical_and(ok, before)
+    return ok, good + xp.astype(ok, good.dtype)
 
 
 def sgd_update(
@@ -251,8 +284,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         relu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
-        attention_grad, scatter_add, set_item, get_item, erf,
-        sum_of_squares, sgd_update, adam_update, rprop_update,
+        attention_grad, rounded_matmul, gather_normalized, scatter_add, set_item, get_item, erf,
+        sum_of_squares, latch, sgd_update, adam_update, rprop_update,
     )
 }  # fmt: skip
 """Name to reference implementation of every performance name."""

@@ -4,6 +4,7 @@ from framework.callbacks.accumulation_scheduler import GradientAccumulationSched
 from framework.callbacks.averaging import EMA as EMA
 from framework.callbacks.callback import Callback as Callback
 from framework.callbacks.early_stopping import EarlyStopping as EarlyStopping
+from framework.callbacks.learning_rate_finder import LearningRateFinder as LearningRateFinder
 from framework.callbacks.learning_rate_monitor import LearningRateMonitor as LearningRateMonitor
 from framework.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from framework.callbacks.model_summary import ModelSummary as ModelSummary

@@ -23,7 +23,7 @@ class WeightAveraging(Callback):
     Args:
         use_buffers: average floating-point buffers as well, such as BatchNorm's running statistics;
             without it they are the module's latest.
-        device: where the average is kept; None is where the weights are.
+        device: where the average is kept; None is where the weights are. Of half precision it is kept in float32.
     """
 
     def __init__(self, use_buffers: bool = True, device: str | None = None) -> None:
@@ -43,11 +43,15 @@ class WeightAveraging(Callback):
 
     def update(self, pl_module: TrainModule) -> None:
         """Take the module's weights into the average; the first ones are the average."""
+        shared: dict[int, Tensor] = {}  # a tied parameter has several names and one average
         with no_grad():
             for name, tensor in self._averaged(pl_module).items():
-                value = self._copied(tensor)
-                if self.n_averaged:
-                    value = self.mean(self._average[name], value)
+                value = shared.get(id(tensor))
+                if value is None:
+                    value = self._copied(tensor)
+                    if self.n_averaged:
+                        value = self.mean(self._average[name], value)
+                    shared[id(tensor)] = value
                 self._average[name] = value
         self.n_averaged += 1
 
@@ -58,8 +62,10 @@ class WeightAveraging(Callback):
         return {name: tensor for name, tensor in state.items() if name not in left_out}
 
     def _copied(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.detach()
-        return tensor.clone() if self.device is None else tensor.clone().to(device=self.device)
+        value = tensor.detach().clone()
+        if value.dtype.kind == "float" and value.dtype.itemsize < 4:  # small changes would be rounded away
+            value = value.to("float32")
+        return value if self.device is None else value.to(device=self.device)
 
     def _put_average(self, pl_module: TrainModule) -> None:
         if self.n_averaged and self._current is None:
@@ -129,9 +135,9 @@ class WeightAveraging(Callback):
         weights = checkpoint["state_dict"]
         own = pl_module.state_dict()
         for name in saved["current"]:
-            value = own[name].detach().clone()
-            value.copy_(weights[name])
-            self._average[name] = value if self.device is None else value.to(device=self.device)
+            value = self._copied(own[name])
+            value.assign(weights[name])
+            self._average[name] = value
         checkpoint["state_dict"] = {**weights, **saved["current"]}
 
 
@@ -193,11 +199,10 @@ class EMA(WeightAveraging):
         self, trainer: Trainer, pl_module: TrainModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take the weights in, if it is their turn."""
-        step = trainer.global_step
-        if step == self._seen:  # the batch was a part of an update
-            return
-        self._seen = step
-        if step % self.update_every_n_steps or step < self.update_starting_at_step:
+        step, every = trainer.global_step, self.update_every_n_steps
+        before, self._seen = self._seen, step
+        # a batch may be a part of an update, and under manual optimization it may make several
+        if step // every == before // every or step < self.update_starting_at_step:
             return
         if trainer.current_epoch >= self.update_starting_at_epoch:
             self.update(pl_module)

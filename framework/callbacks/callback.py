@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,6 +40,24 @@ class Callback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, which `state_dict` gave. Called before `on_fit_start`."""
+
+    # -- logging -------------------------------------------------------------------------------------
+
+    _logs_for: TrainModule | None = None
+
+    def log(self, name: str, value: Any, **arguments: Any) -> None:
+        """Record a metric, as `self.log` of the module does in the same hook, with the same arguments."""
+        if self._logs_for is None:
+            warnings.warn(
+                f"{type(self).__name__}.log({name!r}, …) does nothing without a Trainer", UserWarning, stacklevel=2
+            )
+            return
+        self._logs_for.log(name, value, **arguments)
+
+    def log_dict(self, dictionary: Mapping[str, Any], **arguments: Any) -> None:
+        """Record several metrics with the same arguments."""
+        for name, value in dictionary.items():
+            self.log(name, value, **arguments)
 
     # -- a stage (fit, validate, test, predict) ------------------------------------------------------
 

@@ -11,22 +11,24 @@ from framework.callbacks.checkpoint_name import POINTERS
 from framework.errors import CheckpointError
 
 
-def free_name(folder: Path, name: str) -> str:
+def free_name(folder: Path, name: str, first: int = 1) -> str:
     """`name`, or with `-v1`, `-v2`, … the first of them that is not taken."""
-    version, free = 0, name
+    version, free = first, name
     while free in POINTERS or (folder / free).exists():
-        version += 1
         free = f"{name}-v{version}"
+        version += 1
     return free
 
 
-def choose_name(folder: Path, name: str, owned: Collection[str], count_versions: bool) -> tuple[str, str]:
+def choose_name(
+    folder: Path, name: str, owned: Collection[str], count_versions: bool, first: int = 1
+) -> tuple[str, str]:
     """A name that is not taken, and where to write first if it is to replace one of the `owned` checkpoints.
 
     Raises:
         CheckpointError: the name is taken by another's checkpoint, and must not get a version.
     """
-    free = free_name(folder, name)
+    free = free_name(folder, name, first)
     if free == name or count_versions:
         return free, ""
     if name in owned:

@@ -42,6 +42,7 @@ class EarlyStopping(Callback):
         divergence_threshold: stop as soon as the metric is worse than this.
         check_on_train_epoch_end: check at the end of training epochs; False after each validation.
             None is False only where validation does not come once an epoch.
+        log_rank_zero_only: where there are several processes, only the first says why; there is one.
 
     A resumed run continues with the checks already counted, under the arguments given now: a longer
     patience on resume is respected, and a run that had stopped stops again.
@@ -71,6 +72,7 @@ class EarlyStopping(Callback):
         stopping_threshold: float | None = None,
         divergence_threshold: float | None = None,
         check_on_train_epoch_end: bool | None = None,
+        log_rank_zero_only: bool = False,
     ) -> None:
         if mode not in ("min", "max"):
             raise ConfigError(
@@ -87,6 +89,7 @@ class EarlyStopping(Callback):
         self.check_finite = check_finite
         self.stopping_threshold = stopping_threshold
         self.divergence_threshold = divergence_threshold
+        self.log_rank_zero_only = log_rank_zero_only
         self.wait_count = 0
         """Checks since the last improvement."""
         self.stopped_epoch = 0

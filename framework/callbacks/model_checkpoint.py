@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from framework.callbacks.callback import Callback
 from framework.callbacks.checkpoint_book import Book, ranked
 from framework.callbacks.checkpoint_folder import choose_name, delete_all, replace
+from framework.callbacks.checkpoint_kept import KeptCheckpoints
 from framework.callbacks.checkpoint_name import NameTemplate
 from framework.callbacks.checkpoint_rules import check_arguments, unknown_metric
 from framework.callbacks.schedule import validates, validates_once_an_epoch, validation_follows
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from framework.train import Trainer, TrainModule
 
 
-class ModelCheckpoint(Callback):
+class ModelCheckpoint(KeptCheckpoints, Callback):
     """Saves a checkpoint at each trigger and keeps the best `save_top_k` of them.
 
     The state is copied at the trigger and written in the background. The next save, the end of the
@@ -44,6 +45,8 @@ class ModelCheckpoint(Callback):
             the file `last`, which happens in any case.
         save_top_k: how many to keep; -1 all, 0 none.
         save_on_exception: save the state as it is when an exception ends the training.
+        save_weights_only: save the weights and hyper-parameters alone: smaller, for `load_from_checkpoint`, but no
+            training goes on from them. `ckpt_path="last"` and `fw train --resume` pass over such ones.
         mode: "min" or "max", which end of the metric is good.
         auto_insert_metric_name: write fields as `name=value`.
         every_n_train_steps: trigger: every so many optimizer updates.
@@ -69,6 +72,7 @@ class ModelCheckpoint(Callback):
     priority: ClassVar[int] = -200
     CHECKPOINT_JOIN_CHAR: ClassVar[str] = "-"
     CHECKPOINT_EQUALS_CHAR: ClassVar[str] = "="
+    STARTING_VERSION: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class ModelCheckpoint(Callback):
         save_last: bool | Literal["link"] | None = None,
         save_top_k: int = 1,
         save_on_exception: bool = False,
+        save_weights_only: bool = False,
         mode: Literal["min", "max"] = "min",
         auto_insert_metric_name: bool = True,
         every_n_train_steps: int | None = None,
@@ -88,14 +93,17 @@ class ModelCheckpoint(Callback):
         enable_version_counter: bool = True,
     ) -> None:
         check_arguments(monitor, save_top_k, mode, every_n_train_steps, train_time_interval, every_n_epochs)
-        self.dirpath: str | None = None if dirpath is None else str(Path(dirpath).absolute())
+        self.dirpath = None if dirpath is None else str(Path(dirpath).absolute())
         self.filename = filename
         self.monitor = monitor
-        self.mode = mode
+        self.mode: str = mode
         self.verbose = verbose
         self.save_last = save_last
         self.save_top_k = save_top_k
         self.save_on_exception = save_on_exception
+        self.save_weights_only = save_weights_only
+        if save_weights_only:  # before those that a run goes on from: what they hold then counts this one
+            vars(self)["priority"] = self.priority + 1
         self.current_score: float | None = None
         """The monitored value at the latest trigger."""
         self._given_dirpath = self.dirpath
@@ -113,9 +121,8 @@ class ModelCheckpoint(Callback):
 
     def _forget(self) -> None:
         """Begin with nothing saved."""
-        self._book = Book()
+        self._begin_book()
         self._spare = ""  # where a checkpoint is written that will take the place of its namesake
-        self._finish: Callable[[], object] = lambda: None  # waits for what is written in the background
         self._saved_step = self._extra_step = 0
         self._due = False  # whether a trigger waits for a metric
         self._validated = False
@@ -125,46 +132,11 @@ class ModelCheckpoint(Callback):
     @property
     def state_key(self) -> str:
         """The class with monitor, mode and triggers, so that several of them can stand side by side."""
-        told = {"monitor": self.monitor, "mode": self.mode}
-        return (
-            f"ModelCheckpoint{told | {'every_n_train_steps': self._every_steps, 'every_n_epochs': self._every_epochs}}"
-        )
-
-    @property
-    def best_model_path(self) -> str:
-        """Path of the best checkpoint (the newest, without `monitor`); "" if there is none."""
-        return self._path(self._settled.top(self.mode))
-
-    @property
-    def best_model_score(self) -> float | None:
-        """The monitored value of the best checkpoint."""
-        return self._book.best.get(self._book.top(self.mode))
-
-    @property
-    def best_k_models(self) -> dict[str, float]:
-        """Paths of the kept checkpoints with their monitored values, in order of saving."""
-        return {self._path(name): score for name, score in self._settled.best.items()}
-
-    @property
-    def kth_best_model_path(self) -> str:
-        """Path of the worst of the kept best; "" if there is none."""
-        return self._path(self._settled.worst(self.mode))
-
-    @property
-    def kth_value(self) -> float | None:
-        """The monitored value of the worst of the kept best."""
-        return self._book.best.get(self._book.worst(self.mode))
-
-    @property
-    def last_model_path(self) -> str:
-        """Path of the newest checkpoint; "" if there is none."""
-        return self._path(self._settled.newest)
-
-    @property
-    def _settled(self) -> Book:
-        """The book, once it tells what is on the disk."""
-        self._finish()
-        return self._book
+        told: dict[str, Any] = {"monitor": self.monitor, "mode": self.mode}
+        told |= {"every_n_train_steps": self._every_steps, "every_n_epochs": self._every_epochs}
+        if self.save_weights_only:
+            told["save_weights_only"] = True
+        return f"ModelCheckpoint{told}"
 
     def format_checkpoint_name(self, metrics: Mapping[str, float]) -> str:
         """The folder name for these values of `epoch`, `step` and metrics."""
@@ -319,13 +291,13 @@ class ModelCheckpoint(Callback):
         folder, nan = self._folder(trainer), float("nan")
         fields = {name: values.get(name, nan) for name in (*self._template.metrics, "epoch", "step")}
         wanted = self._template.format(fields) + suffix
-        name, spare = choose_name(folder, wanted, self._book.owned, self._count_versions)
+        name, spare = choose_name(folder, wanted, self._book.owned, self._count_versions, self.STARTING_VERSION)
         before = (self._book, self._spare, self._saved_step)
         self._book, self._spare = self._book.admit(name, score, top_k, self.mode), spare
         if not suffix:
             self._saved_step = trainer.global_step
         try:
-            write = trainer.prepare_checkpoint(folder / (spare or name))
+            write = trainer.prepare_checkpoint(folder / (spare or name), self.save_weights_only)
         except BaseException:
             self._book, self._spare, self._saved_step = before
             raise
@@ -371,9 +343,6 @@ class ModelCheckpoint(Callback):
             self.dirpath = str(Path(trainer.log_dir).absolute() / "checkpoints")
         assert self.dirpath is not None
         return Path(self.dirpath)
-
-    def _path(self, name: str) -> str:
-        return str(Path(self.dirpath or ".") / name) if name else ""
 
     def _take_over(self, trainer: Trainer) -> None:
         """After a resume: forget what is not there, finish what the interruption cut short."""

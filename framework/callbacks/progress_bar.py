@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class TQDMProgressBar(Callback):
-    """Shows epoch, step, steps a second, the latest loss and the validation metrics.
+    """Shows epoch, step, steps a second, the time left, the latest loss and the validation metrics.
 
-    In a terminal this is a bar. Where standard output or error is a file or a pipe, it is a plain
-    line now and then: one an epoch (at most about 60 in all), and one after each 30 s without. The
+    In a terminal this is a bar. In a notebook, and where standard output or error is a file or a pipe,
+    it is a plain line now and then: one an epoch (at most about 60 in all), and one after each 30 s
+    without; the time left is that of the whole training then, in the bar it is the epoch's. The
     metrics shown are those logged with `prog_bar=True`, the loss, and all that validation logs; they
     are read from the device only when something is drawn.
 
@@ -65,7 +66,7 @@ class TQDMProgressBar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: TrainModule) -> None:
         """Begin to count."""
         if self._view is not None:
-            self._view.start(_epochs(trainer), trainer.global_step)
+            self._view.start(_epochs(trainer), trainer.global_step, trainer.estimated_stepping_batches)
             self._due = self._view.due
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: TrainModule) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
+from datetime import timedelta
 from typing import Any
 
 from framework.loggers.console import say
@@ -35,8 +36,8 @@ class View(ABC):
     """When to draw next, on the monotonic clock."""
 
     @abstractmethod
-    def start(self, epochs: float, step: int) -> None:
-        """Training begins at `step` and is to last for about so many epochs."""
+    def start(self, epochs: float, step: int, steps: float) -> None:
+        """Training begins at `step` and is to last for about so many epochs, and until about step `steps`."""
 
     @abstractmethod
     def begin(self, title: str, total: float, done: int) -> None:
@@ -98,7 +99,7 @@ class Bars(View):
         self._side_title: tuple[str, float] = ("", 0)
         self._side_began = self._side_due = math.inf
 
-    def start(self, epochs: float, step: int) -> None:
+    def start(self, epochs: float, step: int, steps: float) -> None:
         """Draw soon."""
         self.due = time.monotonic() + BAR_S
 
@@ -193,21 +194,23 @@ class Bars(View):
 
 
 class Lines(View):
-    """Plain lines, few enough for a log file."""
+    """Plain lines, few enough for a log file or a notebook."""
 
     def __init__(self) -> None:
         self._began = self._drawn = self._spoke = time.monotonic()
         self._stride: float = 1
         self._title = ""
         self._total: float = 0
-        self._step = 0
+        self._step = self._first = 0
+        self._last: float = math.inf
         self._side = ("", 0.0)
         self._side_began = 0.0
         self._aside = 0.0  # seconds since the last line that went into validation
 
-    def start(self, epochs: float, step: int) -> None:
+    def start(self, epochs: float, step: int, steps: float) -> None:
         """Begin to count time and steps."""
         self._began = self._drawn = self._spoke = time.monotonic()
+        self._first, self._last = step, steps
         self._step, self._aside = step, 0.0
         self._stride = max(1, math.ceil(epochs / EPOCH_LINES)) if math.isfinite(epochs) else math.inf
         self.due = self._drawn + LINE_S
@@ -262,12 +265,27 @@ class Lines(View):
         self._drawn = self._spoke = now
         self._step, self._aside = step, 0.0
         self.due = now + max(LINE_S, 0.03 * (now - self._began))
-        say("  ".join([title, f"step {step}", *rate, *_texts(metrics)]))
+        say("  ".join([title, f"step {step}", *rate, *self._left(now, step), *_texts(metrics)]))
+
+    def _left(self, now: float, step: int) -> list[str]:
+        """How long the training will still take, validations included, if it goes on as it has."""
+        done = step - self._first
+        if done <= 0 or not step < self._last < math.inf:
+            return []
+        seconds = (now - self._began) / done * (self._last - step)
+        return [f"ETA {timedelta(seconds=math.ceil(seconds))}"]
 
 
 def in_terminal() -> bool:
     """Whether both streams are a terminal that can redraw a line."""
-    return sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not in_notebook()
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a notebook's kernel, whose streams may say that they are a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
 
 
 def _terminal_columns() -> int:

@@ -22,7 +22,8 @@ class StochasticWeightAveraging(WeightAveraging):
     From the epoch `swa_epoch_start` on the learning rate goes from where it is to `swa_lrs`, in
     `annealing_epochs` epochs, and other schedules rest; at the end of each of these epochs the weights
     are taken into the mean. Validations and checkpoints within are of the mean, and it is in the module
-    when training has ended, with BatchNorm's statistics measured anew in one pass over the training data.
+    when training has ended, with BatchNorm's statistics measured anew in one pass over the training data;
+    `ModelCheckpoint(save_last=True)` saves that, too.
 
     (Izmailov and others 2018, "Averaging Weights Leads to Wider Optima and Better Generalization".)
 
@@ -146,8 +147,10 @@ class StochasticWeightAveraging(WeightAveraging):
     def on_train_end(self, trainer: Trainer, pl_module: TrainModule) -> None:
         """Leave the mean in the module, with BatchNorm's statistics of its own."""
         super().on_train_end(trainer, pl_module)
-        if self.n_averaged:
-            trainer.refresh_batch_norm()
+        if self.n_averaged and trainer.refresh_batch_norm():
+            measured = {name for name, _ in pl_module.named_buffers()} & self._average.keys()
+            averaged = self._averaged(pl_module)  # what is saved from here on has the new statistics too
+            self._average |= {name: self._copied(averaged[name]) for name in measured}
 
     def _take(self, trainer: Trainer, pl_module: TrainModule) -> None:
         if self._taken != trainer.current_epoch:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework.cli.nodes import Node, plain, refuse, shown
+from framework.errors import did_you_mean
 
 MISSING: Any = inspect.Parameter.empty
 
@@ -92,7 +93,9 @@ def typed(argument: Argument, node: Node, path: str) -> Any:
     if found is _WRONG and _mentions_str(argument.hint):
         found = _parse(argument.hint, node.text if str in parts and node.text else plain(node, as_text=True))
     if found is _WRONG:
-        raise refuse(node, path, f"expected {describe(argument.hint)}, got {shown(value)}")
+        words = [word for word in _literals(parts) if isinstance(word, str)]
+        close = did_you_mean(value, words) if isinstance(value, str) else ""
+        raise refuse(node, path, f"expected {describe(argument.hint)}, got {shown(value)}{close and '.'}{close}")
     return found
 
 

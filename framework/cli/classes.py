@@ -70,12 +70,19 @@ class Classes:
             if inspect.isclass(found):
                 return found, f"{space.__name__}.{name}"
         near_first = [space for space in spaces if space.__name__ in prefer]
-        known = [n for space in (*self.modules, *near_first) for n in names_in(space)]
-        everything = [n for space in spaces for n in names_in(space)]
+        known = [n for space in (*self.modules, *near_first) for n in _classes_in(space)]
+        everything = [n for space in spaces for n in _classes_in(space)]
         close = did_you_mean(name, known) or did_you_mean(name, everything)
         listed = "" if close or not near_first else f" There are {', '.join(_classes_in(near_first[0]))}."
         own = "" if close else " Your own classes are named with their module: mymodule.MyClass"
         raise refuse(node, path, f"no class {name!r}.{close}{listed}{own}")
+
+    def twin(self, full: str, prefer: Sequence[str], base: type) -> str | None:
+        """The class of ours that has the name of another library's, if it is of the right kind."""
+        name = full.rpartition(".")[2]
+        spaces = filter(None, map(_import_or_none, dict.fromkeys((*prefer, *NAMESPACES))))
+        found = next((cls for space in spaces if inspect.isclass(cls := getattr(space, name, None))), None)
+        return name if found is not None and issubclass(found, base) else None
 
     # -- import paths -----------------------------------------------------------------------------
 

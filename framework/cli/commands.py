@@ -1,4 +1,4 @@
-"""`fw train`, `validate`, `test` and `predict`."""
+"""`fw train`, `check`, `validate`, `test` and `predict`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from framework.backend.threads import blas_threads
+from framework.cli import check
 from framework.cli.build import Run, after_first_step, build
 from framework.cli.config import Config, load_config
 from framework.cli.predictions import check_output, write_predictions
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     with blas_threads() as limit:
         if limit is not None:
             note(f"BLAS uses {limit} thread{'s' if limit > 1 else ''}, what this container may use")
+        if args.command == "check":
+            return check.run(config, args)
         return train(config, args) if args.command == "train" else evaluate(config, args)
 
 
@@ -47,7 +50,10 @@ def train(config: Config, args: argparse.Namespace) -> int:
         note(f"already finished: {choice.finished}")
         return DONE
     check_writable(run_root(config))
+    is_checked = check.check_monitors(config)
     run = build(config)
+    if not is_checked:
+        run.trainer.callbacks.append(check.NameWatch(list(check.watches(config, run))))
     if args.ckpt:
         run.load_weights(choose_checkpoint(config, args.ckpt))
     if choice.checkpoint is not None:

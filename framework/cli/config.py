@@ -205,6 +205,9 @@ def _scheduler(reader: SpecReader, sections: dict[str, Node]) -> SchedulerSpec |
             "lr_scheduler.frequency",
             f"expected an int of at least 1, got {values['frequency']}",
         )
+    if getattr(spec.cls, "needs_metric", False) and values.get("monitor") is None:
+        example = "monitor: val_loss beside its class_path"
+        raise refuse(node, "lr_scheduler", f"{spec.cls.__name__} watches a metric; name it: {example}")
     per_step = any(cls.__name__ in PER_STEP for cls in spec.cls.__mro__)
     interval = values.get("interval") or ("step" if per_step else "epoch")
     return SchedulerSpec(spec, interval, values.get("frequency", 1), values.get("monitor"))

@@ -126,7 +126,9 @@ def check_shape(name: str, node: Node) -> None:
         return
     if not isinstance(node.value, dict):
         wanted = "a mapping of its arguments" if name == "trainer" else "a class: class_path and init_args"
-        raise refuse(node, name, f"expected {wanted}, got {shown(node.value)}")
+        is_torn = isinstance(node.value, str) and " " in node.value
+        hint = ". Is a colon missing after a name?" if is_torn else ""
+        raise refuse(node, name, f"expected {wanted}, got {shown(node.value)}{hint}")
     if name != "trainer":
         extra = ("interval", "frequency", "monitor") if name == "lr_scheduler" else ()
         check_class_keys(node, name, extra)

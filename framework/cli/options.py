@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from framework.cli.examples import EXAMPLES
 from framework.cli.layers import ALIASES, TOP_LEVEL
 from framework.errors import ConfigError, did_you_mean
 
 SECTIONS = (*TOP_LEVEL, *ALIASES)
-CONFIG_COMMANDS = ("train", "validate", "test", "predict")
+CONFIG_COMMANDS = ("train", "check", "validate", "test", "predict")
 KEYS = """\
-Every key of the config can be set on the command line, and wins over the files:
+every key of the config can be set on the command line, and wins over the files:
   --trainer.max_epochs 3   --seed 1   --data.init_args.root DIR   --optimizer.init_args.lr 0.05
   --lr_scheduler.class_path StepLR   --trainer.logger WandbLogger   --trainer.callbacks.0.init_args.mode max
 """
@@ -51,6 +53,7 @@ def parse(
     parser.set_defaults(command=command)
     add_arguments(parser)
     if "-h" in argv or "--help" in argv:
+        _finish_help(parser, command)
         parser.print_help()
         return None
     own, overrides = split(parser, argv)
@@ -58,6 +61,13 @@ def parse(
     args.overrides = overrides
     args.argv = list(argv)
     return args
+
+
+def _finish_help(parser: Parser, command: str) -> None:
+    """Lines of a readable length, and examples at the end."""
+    parser.description = textwrap.fill(parser.description or "", 100)
+    if command in EXAMPLES:
+        parser.epilog = "\n".join(filter(None, [parser.epilog, f"examples:\n{EXAMPLES[command]}"]))
 
 
 def split(parser: Parser, argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -109,11 +119,17 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--resume",
             metavar="WHERE",
-            help="go on where a run stopped: a path, last (the newest run of this config) or auto (the newest "
-            "unfinished one with an equal config, else a new run)",
+            help="go on where a run stopped, in its folder: a path of a run or checkpoint; last (the newest run of "
+            "this config's name); or auto (the newest unfinished one with an equal config, else a new run; nothing "
+            "where it is finished)",
         )
         parser.add_argument("--ckpt", metavar="PATH", help="start from the weights of this checkpoint")
         parser.add_argument("--no-test", action="store_true", help="do not test after training")
+    elif command == "check":
+        parser.description = (
+            "Make everything that the config describes, run one batch forward, backward and through the other steps, "
+            "and see that every metric that is watched is logged. Nothing is written."
+        )
     else:
         parser.description = f"{command.capitalize()} with the weights of a checkpoint."
         parser.add_argument(

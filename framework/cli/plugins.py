@@ -56,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="the backend to check")
     parser.add_argument("-k", default="", metavar="EXPRESSION", help="check: only tests that match, as pytest -k")
     parser.add_argument(
-        "--timeout", type=float, default=CHECK_TIMEOUT_S, metavar="SECONDS", help="check: give up after"
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help=f"how long one may take to answer, {TIMEOUT_S:g} if not said; check: the whole kit, {CHECK_TIMEOUT_S:g}",
     )
 
 
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         if args.name is None:
             raise ConfigError("which backend? fw plugins check NAME")
         return int(import_module("framework.cli.plugins_check").run(args))
-    rows = rows_of_all()
+    rows = rows_of_all(args.timeout or TIMEOUT_S)
     print(table(rows))
     for line in remarks(rows):
         print(line)
@@ -253,7 +256,7 @@ def examine(name: str, value: str) -> dict[str, Any]:
     """Import a plugin, set it up, run one operation; runs in a process of its own."""
     try:
         cls = EntryPoint(name=name, value=value, group=registry.GROUP).load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _found(BROKEN, reason=f"does not import: {registry.last_line(error)}")
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
         return _found(BROKEN, reason=f"{value} is not a subclass of framework.backend.Backend")
@@ -265,7 +268,7 @@ def examine(name: str, value: str) -> dict[str, Any]:
         return _found(MISSING, reason=_with_install(str(error), cls))
     except ImportError as error:
         return _found(MISSING, reason=_with_install(registry.last_line(error), cls))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _found(BROKEN, reason=f"could not be set up: {registry.last_line(error)}")
     try:
         registry.probe(backend)
@@ -280,7 +283,7 @@ def _found(state: str, *, devices: Sequence[str] = (), reason: str = "") -> dict
 
 def _with_install(reason: str, cls: type[Backend]) -> str:
     """The reason, with the install line where that would help: a requirement is absent."""
-    absent = [module for module in cls.requirements if importlib.util.find_spec(module) is None]
+    absent = [module for module in cls.requirements if importlib.util.find_spec(module.partition(".")[0]) is None]
     return f"{reason} ({cls.install})" if absent and cls.install and cls.install not in reason else reason
 
 

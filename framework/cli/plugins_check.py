@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """
     row = sound_row(args.name)
     print(plugins.table([row]), flush=True)
-    result = checked(args.name, args.timeout, args.k)
+    result = checked(args.name, args.timeout or plugins.CHECK_TIMEOUT_S, args.k)
     print()
     print(summary(result))
     print()

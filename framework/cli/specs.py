@@ -148,7 +148,11 @@ class SpecReader:
             raise refuse(node, path, "class_path is missing; it names the class to make")
         cls, full = self.classes.find(name, join(path, "class_path"), prefer)
         if base is not None and not issubclass(cls, base):
-            raise refuse(name, join(path, "class_path"), f"{full} is not {article(base.__name__)}")
+            twin = self.classes.twin(full, prefer, base)
+            hint = f" Did you mean {twin!r}?" if twin else ""
+            raise refuse(
+                name, join(path, "class_path"), f"{full} is not {article(base.__name__)}.{hint}".removesuffix(".")
+            )
         init_args = node.mapping.get("init_args")
         given = Node(init_args.mapping if init_args else {}, name.origin)
         spec = self.read_arguments(cls, given, join(path, "init_args"), filled=filled, later=later)
@@ -224,7 +228,23 @@ def _namespaces(wanted: Collection[type]) -> tuple[str, ...]:
     return tuple(sorted({".".join(cls.__module__.split(".")[:2]) for cls in wanted if "." in cls.__module__}))
 
 
+OTHER_WORDS = {
+    "learning_rate": "lr",
+    "gpus": "devices",
+    "num_gpus": "devices",
+    "epochs": "max_epochs",
+    "num_epochs": "max_epochs",
+    "steps": "max_steps",
+    "clip_grad_norm": "gradient_clip_val",
+    "grad_clip": "gradient_clip_val",
+    "accumulation_steps": "accumulate_grad_batches",
+    "device": "backend",
+}
+"""What other libraries call an argument."""
+
+
 def _unknown_argument(cls: type, name: str, known: Collection[str]) -> str:
-    close = did_you_mean(name, known)
+    other = OTHER_WORDS.get(name)
+    close = f" Did you mean {other!r}?" if other in known else did_you_mean(name, known)
     listed = "" if close else f" It has {', '.join(sorted(known)) or 'none'}"
     return f"{cls.__name__} has no argument {name!r}.{close}{listed}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -102,9 +103,14 @@ class Schema:
             )
         dtype = np.dtype(self.dtypes.get(name, np.float64))
         if dtype.kind in "iu":
-            wrong = np.flatnonzero((values != np.rint(values)) & ~np.isnan(values))
+            there = np.where(np.isnan(values), 0, values)
+            # Integers are read as float64, which has all up to 2**53.
+            low, high = max(np.iinfo(dtype).min, -(2**53)), min(np.iinfo(dtype).max, 2**53)
+            wrong = np.flatnonzero((there != np.rint(there)) | (there < low) | (there > high))
             if wrong.size:
-                raise block.error(f"{{cell}} is no integer, but its dtype is {dtype}", name, int(wrong[0]))
+                raise block.error(
+                    f"{{cell}} is no integer from {low} to {high}, but its dtype is {dtype}", name, int(wrong[0])
+                )
         return values
 
     def _refuse(self, gaps: Array, name: str, block: Block) -> None:
@@ -143,8 +149,19 @@ def _numbers(schema: Schema, block: Block) -> Array:
         if schema.normalize:
             values -= schema.statistics[name]["mean"]
             values /= schema.statistics[name]["std"] or 1.0
-        out[:, k] = values
+        out[:, k] = _cast(values, dtype, name, block)
     return out
+
+
+def _cast(values: Array, dtype: np.dtype[Any], name: str, block: Block) -> Array:
+    """Finite numbers in another dtype, which must hold them."""
+    with np.errstate(over="ignore"):
+        found = values.astype(dtype)
+    infinite = np.flatnonzero(np.isinf(found)) if dtype.kind == "f" and dtype.itemsize < 8 else found[:0]
+    if infinite.size:
+        advice = f"pass dtypes={{{name!r}: 'float64'}}, or normalize=True"
+        raise block.error(f"{{cell}} is too large for {dtype}; {advice}", name, int(infinite[0]))
+    return found
 
 
 def _codes(schema: Schema, name: str, block: Block, is_target: bool = False) -> Array:
@@ -170,15 +187,19 @@ def _target(schema: Schema, name: str, block: Block) -> Array:
         return codes.astype(schema.dtypes[name]) if name in schema.dtypes else codes
     values = schema._numbers(name, block)
     schema._refuse(np.isnan(values), name, block)
-    return values.astype(schema.dtypes.get(name, host_float()))
+    return _cast(values, np.dtype(schema.dtypes.get(name, host_float())), name, block)
 
 
 class _Moments:
-    """Mean and deviation of numbers that come in pieces (Chan, Golub & LeVeque 1979)."""
+    """Mean and deviation of numbers that come in pieces (Chan, Golub & LeVeque 1979).
+
+    They are kept in units of a power of two near the largest number, so that no square of a finite number overflows.
+    """
 
     def __init__(self) -> None:
         self.count = self.missing = 0
         self.mean = self.squares = 0.0
+        self.unit = math.ulp(0.0)
         self.low, self.high = np.inf, -np.inf
 
     def add(self, values: Array) -> None:
@@ -186,19 +207,24 @@ class _Moments:
         self.missing += len(values) - len(there)
         if not there.size:
             return
-        total = self.count + there.size
-        with np.errstate(over="ignore"):
-            mean = there.mean()
-            shift = mean - self.mean
-            self.squares += float(((there - mean) ** 2).sum() + shift**2 * (self.count * there.size / total))
-        self.mean += float(shift * (there.size / total))
-        self.count = total
         self.low, self.high = min(self.low, float(there.min())), max(self.high, float(there.max()))
+        unit = max(self.unit, math.ldexp(1.0, math.frexp(max(-self.low, self.high))[1] - 1))
+        self.mean *= self.unit / unit
+        self.squares *= (self.unit / unit) ** 2
+        self.unit = unit
+        there = there / unit
+        total = self.count + there.size
+        mean = float(there.mean())
+        shift = mean - self.mean
+        self.squares += float(((there - mean) ** 2).sum()) + shift**2 * (self.count * there.size / total)
+        self.mean += shift * (there.size / total)
+        self.count = total
 
     def result(self) -> dict[str, float]:
-        std = float(np.sqrt(self.squares / self.count)) if self.count else float("nan")
-        mean, low, high = (self.mean, self.low, self.high) if self.count else (float("nan"),) * 3
-        return {"mean": mean, "std": std, "min": low, "max": high, "missing": self.missing}
+        if not self.count:
+            return {**dict.fromkeys(("mean", "std", "min", "max"), math.nan), "missing": self.missing}
+        mean, std = self.mean * self.unit, math.sqrt(self.squares / self.count) * self.unit
+        return {"mean": mean, "std": std, "min": self.low, "max": self.high, "missing": self.missing}
 
 
 def _sorted(values: list[str]) -> list[str]:

@@ -137,7 +137,7 @@ class CSVDataset(BlockDataset):
     def read_block(self, number: int) -> tuple[Array, ...]:
         """The samples of one block, encoded: see the class."""
         start, stop = self._offsets[number], self._offsets[number + 1]
-        return encode(self.schema, self._file.read(start, stop, self._lines[number]))
+        return encode(self.schema, self._file.read(start, stop, self._lines[number], int(self._sizes[number])))
 
     def __repr__(self) -> str:
         target = f", target={self.schema.target}" if self.schema.target else ""

@@ -93,9 +93,11 @@ class CSVFile:
                 count = len(taken) - taken.count(b"\n") - taken.count(b"\r\n")  # blank lines are no rows
                 block = Block(self, content, start, line, count if b'"' not in content else None)
                 start, line = start + len(content), line + len(taken)
+                del taken, content  # the block alone is kept while it is looked at, and then not even that
                 if block.count and not skip_header:
                     yield block
                 skip_header = skip_header and not block.count
+                del block
 
     def _whole_rows(self, lines: Iterator[bytes], size: int, line: int) -> list[bytes]:
         """As many lines as `size` rows take."""
@@ -114,13 +116,13 @@ class CSVFile:
             raise DataError(f"{self.path}, line {line + reader.line_num - 1}: {error}") from error
         return taken
 
-    def read(self, start: int, stop: int, line: int) -> Block:
-        """The rows in a range of bytes that begins with line `line`."""
+    def read(self, start: int, stop: int, line: int, count: int) -> Block:
+        """The `count` rows in a range of bytes that begins with line `line`."""
         if self._stat() != self._state:
             raise DataError(f"{self.path} has changed since it was opened; make the CSVDataset anew")
         with open(self.path, "rb") as file:
             file.seek(start)
-            return Block(self, file.read(stop - start), start, line)
+            return Block(self, file.read(stop - start), start, line, count)
 
     def decode(self, content: bytes, line: int) -> str:
         """The text of some bytes, the first of them on line `line`."""

@@ -7,11 +7,15 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 
 class Client(ABC):
-    """What the thread talks to. Each method may take long or fail; none is called from the training's thread."""
+    """What the thread talks to. Each method may take long or fail; only `drop` is called from the training's thread."""
+
+    extra_s: float = 0.0
+    """Seconds that its end may take beyond those for any client."""
 
     @abstractmethod
     def start(self) -> None:
@@ -24,6 +28,9 @@ class Client(ABC):
     @abstractmethod
     def finish(self, ok: bool) -> None:
         """Disconnect after everything is handled."""
+
+    def drop(self, item: Any) -> None:  # noqa: B027 - most have nothing to do
+        """An item will not be handled: let go of what it holds."""
 
 
 class Feeder:
@@ -61,6 +68,8 @@ class Feeder:
     FAILURES = 3
     CAPACITY = 100_000
     """Items that may wait; more are dropped, which is a problem too."""
+    HEAVY = 200
+    """The same for those that say `is_heavy`: pictures, tables, checkpoints."""
 
     def __init__(self, client: Client) -> None:
         self.problem: str | None = None
@@ -69,6 +78,7 @@ class Feeder:
         """Whether items still reach the client."""
         self._client = client
         self._items: deque[Any] = deque()
+        self._heavy_put = self._heavy_done = 0  # each is counted by one thread
         self._wake = threading.Event()
         self._closing: bool | None = None  # the `ok` of the end, once it has come
         self._busy = True
@@ -78,11 +88,21 @@ class Feeder:
 
     def put(self, item: Any) -> None:
         """Give one item; dropped where the client is given up or too far behind."""
+        if self.alive and self._closing is None and len(self._items) < self.CAPACITY:
+            self._items.append(item)
+            return
         if self.alive and self._closing is None:
-            if len(self._items) < self.CAPACITY:
-                self._items.append(item)
-            else:
-                self._trouble(f"is {self.CAPACITY} items behind, so newer ones are dropped")
+            self._trouble(f"is {self.CAPACITY} items behind, so newer ones are dropped")
+        self._client.drop(item)
+
+    def put_heavy(self, item: Any) -> None:
+        """The same for one that takes much memory, of which fewer may wait."""
+        if self._heavy_put - self._heavy_done < self.HEAVY:
+            self._heavy_put += 1
+            self.put(item)
+        else:
+            self._trouble(f"is {self.HEAVY} pictures, tables or checkpoints behind, so newer ones are dropped")
+            self._client.drop(item)
 
     def flush(self) -> bool:
         """Wait, a bounded time, until all items are handled; whether they are."""
@@ -100,7 +120,14 @@ class Feeder:
         self._wake.set()
         ended = self._wait(lambda: not self._thread.is_alive())
         self.alive = False
+        self._drop_all()
         return ended and self.problem is None
+
+    def _drop_all(self) -> None:
+        """Let go of what waits; either thread may do so."""
+        with suppress(IndexError):
+            while True:
+                self._client.drop(self._items.popleft())
 
     def _wait(self, done: Callable[[], bool]) -> bool:
         while self._thread.is_alive() and not done():
@@ -110,6 +137,7 @@ class Feeder:
             if self._busy and time.monotonic() - since > self._limit:
                 self._trouble(f"did not answer for {self._limit:g} s")
                 self.alive = False
+                self._drop_all()
                 return False
             time.sleep(0.005)
         return done()
@@ -131,20 +159,25 @@ class Feeder:
                 self._wake.wait(self.POLL_S)
                 self._wake.clear()
             if self.alive:
-                self._begin(self.FINISH_S)
+                self._begin(self.FINISH_S + self._client.extra_s)
                 self._client.finish(bool(self._closing))
         except BaseException as error:  # whatever the client does, even an exit, ends this thread only
             self._trouble(f"failed with {type(error).__name__}: {error}")
         finally:
             self.alive = self._busy = False
+            self._drop_all()
 
     def _handle_next(self) -> bool:
         self._begin(self.HANDLE_S)
+        item = self._items.popleft()
         try:
-            self._client.handle(self._items.popleft())
+            self._limit += getattr(item, "limit_s", 0.0)
+            self._client.handle(item)
         except Exception as error:
             self._trouble(f"failed with {type(error).__name__}: {error}")
             return False
+        finally:
+            self._heavy_done += getattr(item, "is_heavy", False)
         return True
 
     def _begin(self, limit: float) -> None:

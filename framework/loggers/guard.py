@@ -56,6 +56,10 @@ class SafeLogger(Logger):
         except Exception as error:
             self._note("log_metrics", error)
 
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        """Pass the news on."""
+        self._call(self.logger.on_before_optimizer_step, trainer, module, optimizer)
+
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
         """Pass the hyper-parameters on."""
         self._call(self.logger.log_hyperparams, params)

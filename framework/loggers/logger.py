@@ -53,6 +53,9 @@ class Logger(ABC):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Take values that belong to `step`; rows of one step are one row. None means the latest step."""
 
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        """An update is about to be made, the gradients are in place: called for a logger that overrides it."""
+
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
         """Take the hyper-parameters, once a run, before its first row."""
 

@@ -5,30 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from framework.loggers.background import Client
 from framework.loggers.console import say
+from framework.loggers.wandb_items import Checkpoint, Config, Flush, Media
 
 SERVER = "https://api.wandb.ai"
 PROBE_S = 5.0
-
-
-class Row(NamedTuple):
-    """Values of one step."""
-
-    step: int
-    values: dict[str, float]
-
-
-class Config(NamedTuple):
-    """Entries for the W&B config."""
-
-    entries: dict[str, Any]
-
-
-class Flush(NamedTuple):
-    """A wish to have the row at hand sent."""
 
 
 class WandbRun(Client):
@@ -46,7 +30,8 @@ class WandbRun(Client):
         self._when_started = when_started
         self._ours = False
         self._step: int | None = None
-        self._row: dict[str, float] = {}
+        self._row: dict[str, Any] = {}
+        self.extra_s = 0.0
 
     def start(self) -> None:
         """Use the given run, or the one that is open in this process, or begin one."""
@@ -73,16 +58,25 @@ class WandbRun(Client):
             say(f"W&B: {self.run.url}")
 
     def handle(self, item: Any) -> None:
-        """Send a config entry, or the row that an item completes."""
+        """Send a config entry or a checkpoint, or the row that an item completes."""
         if isinstance(item, Config):
             self.run.config.update(item.entries, allow_val_change=True)
         elif isinstance(item, Flush):
             self._send()
+        elif isinstance(item, Checkpoint):
+            self.extra_s += item.limit_s
+            item.send(self.run, _wandb())
         else:
-            if item.step != self._step:
+            values = {item.key: item.made(_wandb())} if isinstance(item, Media) else item.values
+            if self._step is None or item.step > self._step:  # W&B drops what belongs to an earlier step
                 self._send()
                 self._step = item.step
-            self._row.update(item.values)
+            self._row.update(values)
+
+    def drop(self, item: Any) -> None:
+        """Delete the copy of a checkpoint that will not be sent."""
+        if isinstance(item, Checkpoint):
+            item.discard()
 
     def finish(self, ok: bool) -> None:
         """Send the last row and end the run, if it was begun here."""
@@ -94,6 +88,12 @@ class WandbRun(Client):
         row, self._row = self._row, {}
         if row:
             self.run.log(row, step=self._step)
+
+
+def _wandb() -> Any:
+    import wandb
+
+    return wandb
 
 
 def choose_mode(offline: bool, mode: str | None = None) -> tuple[str | None, str | None]:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from framework.autodiff import Tensor, as_tensor, no_grad, ops
-from framework.errors import ConfigError, DTypeError, ShapeError
+from framework.errors import ConfigError, DataError, DTypeError, ShapeError
 from framework.metrics.metric import Metric, add
 
 
@@ -53,6 +53,7 @@ class Accuracy(Metric):
         Raises:
             ShapeError: the shapes do not fit.
             DTypeError: class numbers are not integers.
+            DataError: a target is none of the classes that there are scores of; seen where reading is free, as on CPU.
         """
         preds, target = class_arrays("Accuracy", preds, target)
         if preds.ndim == target.ndim:
@@ -67,6 +68,12 @@ class Accuracy(Metric):
 
     def _hits_of_scores(self, scores: Tensor, target: Tensor) -> Tensor:
         classes = count_of("Accuracy", scores, target, self.num_classes)
+        if target.backend.synchronous and target.size and target.dtype.kind != "bool":
+            for found in (int(ops.max(target)), int(ops.min(target))):
+                if not 0 <= found < classes:
+                    raise DataError(
+                        f"Accuracy: classes are 0 to {classes - 1}, got class {found}; leave out samples without one"
+                    )
         if self.top_k > classes:
             raise ShapeError(
                 f"Accuracy(top_k={self.top_k}): got scores of only {classes} classes, shape {scores.shape}"

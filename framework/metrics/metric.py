@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
+from functools import wraps
 from typing import Any
 
-from framework.autodiff import Tensor, as_tensor
+from framework.autodiff import Tensor, as_tensor, versions
 from framework.autodiff.effects import effect_of_call
 from framework.errors import ConfigError
 
@@ -25,6 +26,9 @@ class Metric:
         super().__init_subclass__(**kwargs)
         if "update" in cls.__dict__:
             cls.update = effect_of_call(cls.__dict__["update"])  # type: ignore[method-assign]
+        for name in ("compute", "reset"):
+            if name in cls.__dict__:
+                setattr(cls, name, _refused(cls.__dict__[name]))
 
     def __init__(self) -> None:
         self.reset()
@@ -86,6 +90,17 @@ class Metric:
         """Continue from what was gathered."""
         for key in self._state:
             setattr(self, key, _restored(state_dict[key]))
+
+
+def _refused(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn`, a method that uses what `update` has gathered, which `compile` cannot replay."""
+
+    @wraps(fn)
+    def call(self: Metric, *args: Any) -> Any:
+        versions.refuse(f"{type(self).__name__}.{fn.__name__} is called; log the metric, or call it outside")
+        return fn(self, *args)
+
+    return call
 
 
 def _restored(value: Any) -> Any:

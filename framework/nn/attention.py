@@ -45,6 +45,8 @@ class MultiheadAttention(Module):
         ((3, 5, 8), (3, 5, 5))
     """
 
+    shares_work = True
+
     in_proj_weight: Parameter | None
     q_proj_weight: Parameter | None
     k_proj_weight: Parameter | None

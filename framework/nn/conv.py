@@ -21,6 +21,8 @@ _MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circu
 class _Conv(Module):
     """What the convolutions have in common."""
 
+    shares_work = True
+
     axes: ClassVar[int] = 2
     transposed: ClassVar[bool] = False
 

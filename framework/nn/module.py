@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from framework.autodiff import Tensor, versions
 from framework.backend import Backend
@@ -54,6 +54,10 @@ class Module:
         >>> Scale()(fw.tensor(3.0)).item(), list(Scale().state_dict())
         (6.0, ['factor'])
     """
+
+    shares_work: ClassVar[bool] = False
+    """Whether a Trainer lets kernels share their work among threads (`Backend.sharing`) while there is such a module:
+    True of convolutions and attention."""
 
     training: bool
     # Attributes live in the instance's own dict alone: reading one costs what reading any attribute costs.
@@ -139,8 +143,8 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward`, and the hooks where there are any."""
-        if versions.called is not None:
-            versions.called(self)
+        if (recorder := versions.recorder) is not None:
+            recorder.called(self)
         if self._forward_hooks:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)

@@ -78,6 +78,10 @@ class Adam(Optimizer):
             state["max_exp_avg_sq"] = ns.xp.zeros_like(p)
         return state
 
+    def updates_by_kernel(self) -> bool:
+        """As every step is, but for those with the largest mean square."""
+        return not any(group["amsgrad"] for group in self.param_groups)
+
     def update(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
         """One step of one parameter."""
         step = state["step"] = state["step"] + 1

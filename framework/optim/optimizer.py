@@ -33,6 +33,33 @@ class Group(dict[str, Any]):
         super().update(*args, **kwargs)
 
 
+def _told(group: Group, key: str) -> Any:
+    """An argument, while a call is recorded: one that is a number is read anew in each replay."""
+    return versions.present(lambda: dict.__getitem__(group, key))
+
+
+def _told_or(group: Group, key: str, default: Any = None) -> Any:
+    return _told(group, key) if key in group else default
+
+
+def _told_items(group: Group) -> Any:
+    return {key: _told(group, key) for key in dict.keys(group)}.items()
+
+
+def _told_values(group: Group) -> Any:
+    return dict(_told_items(group)).values()
+
+
+def _told_keys(group: Group) -> Any:
+    """Of the class itself, so that `dict(group)` asks for each item."""
+    return dict.__iter__(group)
+
+
+versions.while_recorded(
+    Group, {"__getitem__": _told, "get": _told_or, "items": _told_items, "values": _told_values, "__iter__": _told_keys}
+)
+
+
 class Optimizer:
     """Base class of optimizers.
 
@@ -61,6 +88,11 @@ class Optimizer:
         self._is_exposed = False
         self._layouts: list[Layout] = []
         self._known: tuple[dict[Tensor, State], list[State]] = (self._states, [])
+        if hasattr(params, "parameters") or not hasattr(params, "__iter__"):
+            raise ConfigError(
+                f"{type(self).__name__}: params are parameters, or dicts with them, got {type(params).__name__}; "
+                "pass model.parameters()"
+            )
         groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not groups:
             raise ConfigError(f"{type(self).__name__}: got no parameters; pass model.parameters()")
@@ -163,7 +195,20 @@ class Optimizer:
             if not flag:
                 return loss
             flag = None
-        update = self.update if flag is None else selected(self.update, flag)
+        by_itself = None if flag is None else self._where(flag)
+        if by_itself is not None:
+            with by_itself:
+                self._update_all(self.update)
+        else:
+            self._update_all(self.update if flag is None else selected(self.update, flag))
+        if self._is_exposed:  # whoever has it sees the numbers grow
+            self._written()
+        if len(self._states) != len(self._known[1]):
+            self._known = (self._states, list(self._states.values()))
+        return loss
+
+    def _update_all(self, update: Any) -> None:
+        """One step of all groups."""
         line = user_line()
         for group, layout in zip(self.param_groups, self._arranged()):
             hyper = self.hyper(group)
@@ -174,11 +219,17 @@ class Optimizer:
                 for i in layout.singles:
                     self._update_single(params[i], update, hyper, group["maximize"], line)
                 layout.tend_slots(params)
-        if self._is_exposed:  # whoever has it sees the numbers grow
-            self._written()
-        if len(self._states) != len(self._known[1]):
-            self._known = (self._states, list(self._states.values()))
-        return loss
+
+    def updates_by_kernel(self) -> bool:
+        """Whether `update` is one kernel of an update and nothing else, which a backend may bind to a flag."""
+        return False
+
+    def _where(self, flag: Array) -> Any:
+        """A context in which updates look at the flag themselves; None where they do not."""
+        backends = {id(p._ns.backend): p._ns.backend for group in self.param_groups for p in group["params"]}
+        if len(backends) != 1 or not self.updates_by_kernel():
+            return None
+        return next(iter(backends.values())).updates_where(flag)
 
     def _arranged(self) -> list[Layout]:
         """The layouts of all groups, as this step's gradients ask for; in steady state what they were."""

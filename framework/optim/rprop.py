@@ -123,6 +123,10 @@ class Rprop(Optimizer):
         """No steps, no gradient before, and step sizes of `lr`."""
         return {"step": 0, "prev": ns.xp.zeros_like(p), "step_size": ns.xp.full_like(p, hyper[0])}
 
+    def updates_by_kernel(self) -> bool:
+        """As every step of iRprop− is."""
+        return all(group["variant"] == "irprop-" for group in self.param_groups)
+
     def update(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
         """One step of one parameter."""
         _, etas, step_sizes, variant, loss = hyper

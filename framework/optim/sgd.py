@@ -70,6 +70,10 @@ class SGD(Optimizer):
             bool(group["nesterov"]),
         )
 
+    def updates_by_kernel(self) -> bool:
+        """As every step is."""
+        return True
+
     def update(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
         """One step of one parameter."""
         p, velocity = ns.sgd_update(p, g, state.get("momentum_buffer"), *hyper)

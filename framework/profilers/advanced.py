@@ -7,6 +7,7 @@ import io
 import pstats
 from pathlib import Path
 
+from framework.errors import ConfigError
 from framework.profilers.profiler import Profiler
 
 
@@ -17,7 +18,7 @@ class AdvancedProfiler(Profiler):
 
     Args:
         dirpath: folder of the report; default the run's.
-        filename: where the report goes, as `<dirpath>/<stage>-<filename>.txt`; without it, it is printed.
+        filename: the report goes to `<dirpath>/<stage>-<filename>.txt`; without a name it is printed.
         line_count_restriction: how much of each table to tell: a number of lines, or a part of them.
         dump_stats: also write each action's statistics to `<dirpath>/<stage>-<filename>-<action>.prof`, for
             programs that show them.
@@ -49,11 +50,19 @@ class AdvancedProfiler(Profiler):
         """The action that is measured, after those around it."""
 
     def start(self, action_name: str) -> None:
-        """Measure this action instead of the one around it."""
+        """Measure this action instead of the one around it.
+
+        Raises:
+            ConfigError: another program measures already.
+        """
         if self._inside:
             self._profiles[self._inside[-1]].disable()
+        profile = self._profiles.setdefault(action_name, cProfile.Profile())
+        try:
+            profile.enable()
+        except ValueError as error:  # Python has one place for such tools
+            raise ConfigError(f"AdvancedProfiler: Python's profiler cannot be used, {error}") from error
         self._inside.append(action_name)
-        self._profiles.setdefault(action_name, cProfile.Profile()).enable()
 
     def stop(self, action_name: str) -> None:
         """Measure the action around it again."""
@@ -64,6 +73,11 @@ class AdvancedProfiler(Profiler):
         del self._inside[place:]
         if self._inside:
             self._profiles[self._inside[-1]].enable()
+
+    def end_all(self) -> None:
+        """Stop every action that is still open."""
+        while self._inside:
+            self.stop(self._inside[-1])
 
     def summary(self) -> str:
         """A table of functions for each action; empty where nothing was measured."""
@@ -84,7 +98,9 @@ class AdvancedProfiler(Profiler):
         super().describe(run_dir)
         if not self.dump_stats:
             return
-        folder = self.dirpath or Path(run_dir or ".")
+        folder = self._folder(run_dir)
+        if folder is None:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         for name, profile in self._profiles.items():
             action = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from framework.loggers.console import say
 
@@ -19,7 +20,7 @@ class Profiler(ABC):
 
     Args:
         dirpath: folder of the report; default the run's.
-        filename: where the report goes, as `<dirpath>/<stage>-<filename>.txt`; without it, it is printed.
+        filename: the report goes to `<dirpath>/<stage>-<filename>.txt`; without a name it is printed.
     """
 
     def __init__(self, dirpath: str | Path | None = None, filename: str | None = None) -> None:
@@ -43,8 +44,7 @@ class Profiler(ABC):
     def reset(self) -> None:  # noqa: B027 - there may be nothing to forget
         """Forget what was measured."""
 
-    @contextmanager
-    def profile(self, action_name: str) -> Iterator[str]:
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:
         """A block that is an action.
 
         Examples:
@@ -55,6 +55,10 @@ class Profiler(ABC):
             >>> profiler.calls("load")
             1
         """
+        return self._action(action_name)
+
+    @contextmanager
+    def _action(self, action_name: str) -> Iterator[str]:
         self.start(action_name)
         try:
             yield action_name
@@ -67,33 +71,52 @@ class Profiler(ABC):
         self.reset()
 
     def teardown(self, stage: str, run_dir: str | None = None) -> None:
-        """A stage has ended: report it.
+        """A stage has ended, well or not: end what is still open, and report.
 
         Args:
             stage: which.
             run_dir: the folder of the run, if there is one.
         """
+        self.end_all()
         self.describe(run_dir)
 
+    def end_all(self) -> None:  # noqa: B027 - there may be nothing that stays open
+        """Stop every action that an exception has left open."""
+
     def describe(self, run_dir: str | None = None) -> None:
-        """Print the report, or write it to the file."""
+        """Print the report, or write it to the file and print where that is."""
         text = self.summary()
         if not text:
             return
-        if self.filename is None:
+        folder = self._folder(run_dir)
+        if self.filename is None or folder is None:
             say(text)
             return
-        folder = self.dirpath or Path(run_dir or ".")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self._stem}.txt").write_text(text + "\n", encoding="utf-8")
+        path = folder / f"{self._stem}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+        say(f"profile of {self.stage or 'the actions'}: {path}")
+
+    def _folder(self, run_dir: str | None) -> Path | None:
+        """Where files go; None for nowhere, as in a `fast_dev_run`, which keeps nothing."""
+        if self.dirpath is not None or run_dir is not None:
+            return self.dirpath or Path(str(run_dir))
+        return None if self.stage else Path(".")
 
     @property
     def _stem(self) -> str:
         return "-".join(part for part in (self.stage, self.filename or "profile") if part)
 
 
+_NOTHING: AbstractContextManager[Any] = nullcontext()
+
+
 class PassThroughProfiler(Profiler):
-    """Measures nothing: the profiler of a Trainer that was given none."""
+    """Measures nothing: the profiler of a Trainer that was given none. The Trainer wraps nothing for it."""
+
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:
+        """A block, as it is."""
+        return _NOTHING
 
     def start(self, action_name: str) -> None:
         """Nothing."""

@@ -16,7 +16,7 @@ class SimpleProfiler(Profiler):
 
     Args:
         dirpath: folder of the report; default the run's.
-        filename: where the report goes, as `<dirpath>/<stage>-<filename>.txt`; without it, it is printed.
+        filename: the report goes to `<dirpath>/<stage>-<filename>.txt`; without a name it is printed.
         extended: also tell the number of calls and the share of the whole.
 
     Examples:
@@ -51,6 +51,12 @@ class SimpleProfiler(Profiler):
             took = time.perf_counter() - began.pop()
             self._calls[action_name] = self._calls.get(action_name, 0) + 1
             self._seconds[action_name] = self._seconds.get(action_name, 0.0) + took
+
+    def end_all(self) -> None:
+        """Stop every action that is still open."""
+        for name, began in self._open.items():
+            while began:
+                self.stop(name)
 
     def calls(self, action_name: str) -> int:
         """How often an action has ended."""

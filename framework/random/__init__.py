@@ -7,7 +7,6 @@ Numbers are drawn on the host from a stream (seed, name of the backend) and move
 from __future__ import annotations
 
 import math
-import random as _python
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar as _ContextVar
 from operator import index as _index
@@ -87,10 +86,12 @@ def seed_everything(seed: int) -> int:
     """Seed the framework's generators, loaders without a seed of their own, and Python's `random`; returns the seed."""
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ConfigError(f"a seed is an integer, got {seed!r}")
+    import random as python  # who never draws from it does not pay for it
+
     _versions.told("fw.random", "seed")
     _host.set_global_seed(seed)
     _generators.clear()
-    _python.seed(seed)
+    python.seed(seed)
     return seed
 
 
@@ -135,6 +136,7 @@ def _draw(
     dtype: Any,
     backend: Any,
     generator: Generator | None,
+    p: float | None = None,
 ) -> Tensor:
     """A Tensor of `values(stream, shape)`; the samples of vmaps that draw for each are further axes in front."""
     levels = _drawing_levels()
@@ -144,7 +146,13 @@ def _draw(
     whole = (*[level.size for level in levels], *_shape(shape))
 
     def make() -> Tensor:
-        made = values((generator or default_generator(backend)).host, whole)
+        stream = (generator or default_generator(backend)).host
+        if p is not None:  # a device may make these itself
+            made = target.bernoulli(stream.key, stream.counter, whole, p, d, device)
+            if made is not None:
+                stream.counter += math.prod(whole)
+                return Tensor(made, None, _namespace_of(target))
+        made = values(stream, whole)
         return _tensor(made, dtype=d, backend=target, device=device)
 
     recorder = _namespace_of(target).recorder
@@ -229,7 +237,7 @@ def bernoulli(
     """Ones with probability `p`, else zeros."""
     if not 0.0 <= p <= 1.0:
         raise ConfigError(f"a probability is from 0 to 1, got {p!r}")
-    return _draw(lambda stream, whole: stream.uniform(whole) < p, shape, dtype, backend, generator)
+    return _draw(lambda stream, whole: stream.uniform(whole) < p, shape, dtype, backend, generator, p)
 
 
 def permutation(n: int, *, backend: Any = None, generator: Generator | None = None) -> Tensor:

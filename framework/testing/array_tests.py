@@ -66,6 +66,8 @@ class ArrayTests(Kit):
         assert isinstance(b.writable, bool)
         assert b.synchronize() is None
         assert all(isinstance(k, str) and isinstance(v, int) and v >= 0 for k, v in b.memory_stats().items())
+        assert isinstance(b.room(), int)
+        assert b.room() >= 0
         registry.probe(b)
 
     @over("name", lambda b: [name for name in CONTRACT if getattr(type(b), name) is not getattr(Backend, name)])

@@ -73,8 +73,9 @@ class Kit:
                 request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
 
     def test_every_deviation_names_a_test(self, request: pytest.FixtureRequest) -> None:
-        """No deviation is left over from a test that is gone."""
+        """No deviation is left over from a test that is gone, and none comes without a reason."""
         known = self.known_deviations()
+        assert all(reason.strip() for reason in known.values()), f"deviations without a reason: {known}"
         group = request.node.getparent(pytest.Class)
         ids = [item.name for item in group.collect()] if known else []
         stale = [pattern for pattern in known if not any(matches(pattern, name) for name in ids)]

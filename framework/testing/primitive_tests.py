@@ -68,7 +68,7 @@ class Call:
         self.primitive = PRIMITIVES[name]
         self.params = {k: b.native(v) if k == "dtype" else v for k, v in sample.params.items()}
         self.inputs = [self._on_backend(x) for x in sample.draw(Draw(name, number, draw))]
-        self.host = [None if x is None else on_host(b, x._data) for x in self.inputs]
+        self.host = [None if x is None else on_host(b, x._data).copy() for x in self.inputs]
         self.present = tuple(i for i, x in enumerate(self.inputs) if x is not None)
         self.floats = tuple(i for i in self.present if self.inputs[i].dtype.is_differentiable)
         self._reference = reference(name, sample)
@@ -190,9 +190,9 @@ class PrimitiveTests(Kit):
         """Values, dtype and shape are those of float64 NumPy; inputs are left alone."""
         d = dt.dtype(dtype)
         for call in calls(b, name, d):
-            outs = call.outputs(*call.inputs)
-            raw = [None if x is None else b.to_numpy(x._data) for x in call.inputs]
+            raw = [None if x is None else np.array(b.to_numpy(x._data)) for x in call.inputs]
             given = call.host if d.is_differentiable else raw
+            outs = call.outputs(*call.inputs)
             for out, expected in zip(outs, call.expected_outputs(*given), strict=True):
                 assert b.owns(out._data), f"{call.what}: {b.name!r} does not own the result, a {type(out._data)}"
                 named = call.dtype_of(expected)

@@ -38,6 +38,17 @@ class RandomTests(Kit):
         )
         assert sorted(random.permutation(9, backend=b.name, generator=g).tolist()) == list(range(9))
 
+    @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+    def test_random_bernoulli(self, b: Backend, p: float) -> None:
+        """Ones and zeros are the host stream's, wherever they are made, and the stream goes on behind them."""
+        for d in (dt.float32, dt.bool_):
+            g, host = random.Generator(3), random.Generator(3).host
+            made = random.bernoulli(p, (3, 50), dtype=d, backend=b.name, generator=g)
+            assert (made.backend, made.dtype, made.shape) == (b.name, d, (3, 50))
+            np.testing.assert_array_equal(on_host(b, made._data) != 0, host.uniform((3, 50)) < p)
+            then = random.integers(0, 2**40, (5,), backend=b.name, generator=g)
+            np.testing.assert_array_equal(then.numpy(), host.integers(0, 2**40, (5,)))
+
     def test_random_streams_continue(self, b: Backend) -> None:
         """A generator continues from its saved state, and two draws differ."""
         g = random.Generator(5)

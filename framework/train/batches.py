@@ -39,6 +39,8 @@ class Mover:
         kept = (np.dtype(code) for code in (*np.typecodes["AllInteger"], *np.typecodes["Complex"], "?", self._native))
         self._as_it_is = frozenset(kept) if self.keeps_arrays else frozenset()
         """The dtypes of host arrays that a Tensor may hold without a copy."""
+        self.loader_index = 0
+        """Which of several loaders the batches are from; may be set."""
 
     def __call__(self, batch: Any) -> Any:
         """The batch, moved."""
@@ -76,6 +78,30 @@ class Mover:
         if self.keeps_arrays:
             return Tensor(array, None, self._ns)
         return Tensor(self.backend.asarray(array, device=self._where), None, self._ns)
+
+
+class HookedMover(Mover):
+    """A `Mover` with the hooks of a module or a datamodule around it.
+
+    Args:
+        mover: the one that they may do without.
+        hooks: in place of `on_before_batch_transfer`, `transfer_batch_to_device` and `on_after_batch_transfer`,
+            where somebody defines them.
+    """
+
+    def __init__(self, mover: Mover, hooks: tuple[Any, Any, Any]) -> None:
+        super().__init__(mover.backend, mover._device, mover._dtype)
+        self.keeps_arrays = False  # who knows what they keep
+        self._mover = mover
+        self._hooks = hooks
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch, moved."""
+        before, move, after = self._hooks
+        if before is not None:
+            batch = before(batch, self.loader_index)
+        batch = self._mover(batch) if move is None else move(batch, self._device, self.loader_index)
+        return batch if after is None else after(batch, self.loader_index)
 
 
 def batch_size_of(batch: Any) -> int | None:

@@ -178,14 +178,23 @@ def valid_checkpoints(folder: str | Path) -> list[Path]:
 
 
 def newest_valid(folder: str | Path) -> Path | None:
-    """The newest undamaged checkpoint in a folder; older ones are not read."""
+    """The newest undamaged checkpoint of a training in a folder; one of weights alone where there is no other.
+
+    Older ones are not read.
+    """
     dated = []
     with contextlib.suppress(OSError):
         for path in Path(folder).iterdir():
             if not path.name.startswith(TEMPORARY) and path.is_dir():
                 with contextlib.suppress(CheckpointError):
                     dated.append((_manifest(path)["saved_at"], path.name, path))
-    return next((path for _, _, path in sorted(dated, reverse=True) if is_valid(path)), None)
+    found = None
+    for _, _, path in sorted(dated, reverse=True):
+        if is_valid(path):
+            if "optimizer" in json.loads((path / STATE).read_bytes())["trees"]:
+                return path
+            found = found or path
+    return found
 
 
 def _manifest(path: Path) -> dict[str, Any]:

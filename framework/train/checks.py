@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from framework.callbacks import Callback, EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint, Timer
+from framework.callbacks import (
+    Callback,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    ModelSummary,
+    Timer,
+    TQDMProgressBar,
+)
 from framework.callbacks.timer import seconds
 from framework.data import ArrayDataset, Subset
 from framework.errors import ConfigError, DataError, nearest
@@ -15,6 +23,9 @@ from framework.train.datamodule import DataModule
 from framework.train.hooks import overridden
 from framework.train.module import TrainModule
 from framework.train.options import count
+
+if TYPE_CHECKING:
+    from framework.train.trainer import Trainer
 
 _REMOVED = {
     "training_epoch_end": "on_train_epoch_end",
@@ -41,15 +52,23 @@ def check_module(module: Any, method: str) -> TrainModule:
     for old, new in _REMOVED.items():
         if hasattr(module, old):
             raise ConfigError(f"{type(module).__name__} defines {old}, which is never called; name it {new}(self)")
-    if getattr(module, "automatic_optimization", True) is False:
-        raise ConfigError(
-            f"{type(module).__name__}.automatic_optimization = False: the Trainer makes the optimizer's steps itself"
-        )
     return module
 
 
-def check_fit(module: TrainModule) -> None:
-    """Raise ConfigError where a method is missing without which there is no training."""
+def check_fit(module: TrainModule, trainer: Trainer) -> None:
+    """Raise ConfigError where a method is missing without which there is no training, or an argument is against it."""
+    if not module.automatic_optimization:
+        scheduled = any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks)
+        clips, accumulates = bool(trainer.gradient_clip_val), trainer.accumulate_grad_batches != 1 or scheduled
+        for name, is_given, instead in (
+            ("gradient_clip_val", clips, "call self.clip_gradients(optimizer, …) before optimizer.step()"),
+            ("accumulate_grad_batches", accumulates, "let the optimizer step every n-th batch"),
+        ):
+            if is_given:
+                raise ConfigError(
+                    f"{type(module).__name__}.automatic_optimization is False, so {name} would do nothing: the module "
+                    f"makes its updates itself. Leave it out, and in training_step {instead}"
+                )
     for base in (TrainModule.training_step, TrainModule.configure_optimizers):
         if overridden(module, base) is None:
             raise ConfigError(missing_method(module, base.__name__))
@@ -105,6 +124,33 @@ def check_callbacks(callbacks: Any, enable_checkpointing: bool) -> list[Callback
             "enable_checkpointing=False, but there is a ModelCheckpoint in callbacks; leave one of them out"
         )
     return several
+
+
+def add_defaults(callbacks: list[Callback], saves: bool, shows_progress: bool, shows_summary: bool) -> None:
+    """Add the callbacks that a Trainer has by itself, each where it is wanted and none of its kind is there."""
+    wanted = {ModelCheckpoint: saves, TQDMProgressBar: shows_progress, ModelSummary: shows_summary}
+    for kind, is_wanted in wanted.items():
+        if is_wanted and not any(isinstance(callback, kind) for callback in callbacks):
+            callbacks.append(kind())
+
+
+def with_own_callbacks(callbacks: Sequence[Callback], module: TrainModule) -> list[Callback]:
+    """The callbacks with those of the module's `configure_callbacks` in place of the ones of the same class.
+
+    Raises:
+        ConfigError: it returned something else.
+    """
+    returned = module.configure_callbacks()
+    own: list[Any] = list(returned) if isinstance(returned, list | tuple) else [returned]
+    for callback in own:
+        if not isinstance(callback, Callback):
+            raise ConfigError(
+                f"{type(module).__name__}.configure_callbacks() returned {callback!r} where a callback, or a list of "
+                "them, is expected"
+            )
+    plain = [callback for callback in callbacks if type(callback) is Callback]
+    kept = [c for c in callbacks if c in plain or not any(isinstance(one, type(c)) for one in own)]
+    return [*kept, *own]
 
 
 def check_loggers(logger: Any) -> list[Logger]:

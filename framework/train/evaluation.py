@@ -16,7 +16,7 @@ from framework.train.fitstate import Fit
 from framework.train.hooks import EvaluationHooks, HookList
 from framework.train.loaders import Source
 from framework.train.module import TrainModule
-from framework.train.results import LogPort, Results
+from framework.train.results import LOADER, LogPort, Results
 from framework.train.signals import Interrupted, StopSignals
 
 
@@ -68,7 +68,8 @@ def evaluate(job: Evaluation) -> list[list[Any]]:
     """Run the pass, in evaluation mode and without a tape; gives what the steps returned, by loader, if kept."""
     modes = [(module, module.training) for module in job.module.modules()]
     before = job.port.results
-    job.module.eval()
+    hooks = job.hooks
+    (hooks.model_eval or job.module.eval)()
     try:
         with no_grad():
             job.port.results = job.results
@@ -91,15 +92,18 @@ def evaluate(job: Evaluation) -> list[list[Any]]:
         job.port.results = before
         for module, training in modes:
             module.training = training
+    if hooks.model_train is not None:
+        hooks.model_train()
     return outputs
 
 
 def _batches(job: Evaluation, loader_index: int, source: Source) -> list[Any]:
     several = len(job.sources) > 1
     extra = (loader_index,) if several else ()
-    results, hooks, step = job.results, job.hooks, job.step
+    results, hooks, step, move = job.results, job.hooks, job.step, job.move
+    move.loader_index = loader_index
     if results is not None:
-        results.suffix = f"/dataloader_idx_{loader_index}" if several else ""
+        results.suffix = f"{LOADER}{loader_index}" if several else ""
     outputs = []
     index = 0
     batches = source.batches(job.move.keeps_arrays) if source.count else iter(())
@@ -107,7 +111,7 @@ def _batches(job: Evaluation, loader_index: int, source: Source) -> list[Any]:
         for host_batch in batches:
             if job.stop.received:
                 raise Interrupted(job.stop.received)
-            batch = job.move(host_batch)
+            batch = move(host_batch)
             if results is not None:
                 results.begin_batch(batch)
             for hook in hooks.batch_start:
@@ -124,6 +128,7 @@ def _batches(job: Evaluation, loader_index: int, source: Source) -> list[Any]:
                 results.end_batches()
             del host_batch, batch, output  # the loader may lend the arrays again
     finally:
+        move.loader_index = 0
         loaders.close(batches)
     if source.is_cut:  # the next pass begins anew
         source.load_state(source.state(exhausted=True))
@@ -161,7 +166,7 @@ def by_loader(row: Mapping[str, float], count: int) -> list[dict[str, float]]:
     """The metrics of each of `count` loaders; those of no loader in particular belong to all."""
     found: list[dict[str, float]] = [{} for _ in range(count)]
     for name, value in row.items():
-        _, mark, index = name.rpartition("/dataloader_idx_")
+        _, mark, index = name.rpartition(LOADER)
         for result in [found[int(index)]] if mark and count > 1 else found:
             result[name] = value
     return found

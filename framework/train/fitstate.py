@@ -14,11 +14,14 @@ from framework.optim import Optimizer
 from framework.train import loaders
 from framework.train.batches import Mover
 from framework.train.checks import check_batch_labels
+from framework.train.closures import ClosureStep
 from framework.train.datamodule import DataModule
 from framework.train.guard import Guard
-from framework.train.hooks import HookList, Hooks
+from framework.train.hooks import HookList, Hooks, overridden
 from framework.train.loaders import Lookahead, Source
+from framework.train.manual import ManualStep, OwnStep
 from framework.train.module import TrainModule
+from framework.train.modulehooks import ModuleHooks
 from framework.train.optimization import LRSchedulerConfig, Window
 from framework.train.options import Duration, Validation
 from framework.train.progress import Progress
@@ -39,7 +42,7 @@ class Fit:
     validation: Validation
     train: Source
     val: Sequence[Source]
-    optimizer: Optimizer
+    optimizers: Sequence[Optimizer]
     schedulers: Sequence[LRSchedulerConfig]
     window: Window
     guard: Guard
@@ -49,6 +52,16 @@ class Fit:
     training_step: Callable[..., Any]
     compiled: Callable[..., Any] | None = field(init=False, default=None)
     """`training_step` and backward as one compiled call, where that is wanted."""
+    whole_step: Callable[..., tuple[Any, Tensor | None, bool]] | None = field(init=False, default=None)
+    """Does a whole batch, where the module or the optimizer decides what happens in it."""
+    manual: ManualStep | None = field(init=False, default=None)
+    """The same, under manual optimization."""
+    own_step: Callable[..., bool] | None = field(init=False, default=None)
+    """The module's own `optimizer_step`, where it has one."""
+    backward: Callable[[Tensor, Tensor | None], None] = field(init=False, default=Tensor.backward)
+    """Computes the gradients of a loss, weighted where more than one batch makes an update."""
+    updates: int = field(init=False, default=1)
+    """Updates of the latest batch that had one."""
     results: Results
     val_results: Results
     rows: Rows
@@ -56,6 +69,8 @@ class Fit:
     log_every: int
     wants_stop: Callable[[], bool]
     """Whether somebody has set `trainer.should_stop`."""
+    nothing_to_do: Callable[[], str]
+    """Why there is nothing to train, in words."""
     validate: Callable[[], None]
     """Runs a validation and writes its row."""
     check_interval: int | None
@@ -70,6 +85,8 @@ class Fit:
     """Batches of this epoch, as far as that is known."""
     batches: Iterable[Any] = ()
     """The iteration over this epoch's batches."""
+    optimizer: Optimizer = field(init=False)
+    """The first optimizer; the only one, but for manual optimization."""
     step_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
     epoch_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
     metric_schedulers: list[LRSchedulerConfig] = field(default_factory=list)
@@ -77,22 +94,48 @@ class Fit:
     """Whether a validation may be due at other batches than an epoch's last."""
 
     def __post_init__(self) -> None:
-        self.use_optimizer(self.optimizer, self.schedulers)
+        self.use_optimizers(self.optimizers, self.schedulers)
+        if overridden(self.module, ModuleHooks.backward) is not None:
+            self.backward = self._own_backward
         self.num_batches = self.train.count
         by_batches = self.check_interval is not None or self.validation.every_n_epochs is None
         self.validates_within = by_batches and bool(self.val)
 
-    def use_optimizer(self, optimizer: Optimizer, schedulers: Sequence[LRSchedulerConfig]) -> None:
+    def use_optimizers(self, optimizers: Sequence[Optimizer], schedulers: Sequence[LRSchedulerConfig]) -> None:
         """Train with these from now on."""
-        self.optimizer, self.schedulers = optimizer, schedulers
+        self.optimizers, self.schedulers, self.optimizer = optimizers, schedulers, optimizers[0]
         self.step_schedulers, self.epoch_schedulers, self.metric_schedulers = [], [], []
+        self.manual, self.whole_step, self.own_step = None, None, None
+        own: Any = overridden(self.module, ModuleHooks.lr_scheduler_step)
+        if not self.module.automatic_optimization:
+            self.manual = self.whole_step = ManualStep(self)
+            return  # the module lets its schedulers step
+        if self.optimizer.needs_closure:
+            self.whole_step = ClosureStep(self)
+        if overridden(self.module, ModuleHooks.optimizer_step) is not None:
+            self.own_step = OwnStep(self)
         for config in schedulers:
-            if config.needs_metric:
+            config.own_step = own
+            if config.needs_metric and config.interval == "step":
+                self.step_schedulers.append(config)
+            elif config.needs_metric:
                 self.metric_schedulers.append(config)
             elif config.interval == "step":
                 self.step_schedulers.append(config)
             else:
                 self.epoch_schedulers.append(config)
+
+    def _own_backward(self, loss: Tensor, weight: Tensor | None) -> None:
+        """The module's own `backward`."""
+        self.module.backward(loss if weight is None else loss * weight)
+
+    def step_schedules(self, step: int) -> None:
+        """Let the schedulers that count updates step after update number `step`."""
+        for config in self.step_schedulers:
+            if config.needs_metric:
+                config.step_with(step, self.rows.callback_metrics(self.results))
+            else:
+                config.step(step)
 
     def fire(self, hooks: HookList, place: str = "") -> None:
         """Call hooks that take no more arguments."""
@@ -222,10 +265,10 @@ class Fit:
 
     def outputs(self, output: Any, loss: Tensor | None) -> dict[str, Any]:
         """What hooks get as a step's outputs: a dict with the loss, detached."""
-        if loss is None:
+        if output is None or (loss is None and self.manual is None):
             return {}
         if isinstance(output, Tensor):
-            return {"loss": loss.detach()}
+            return {"loss": output.detach() if loss is None else loss.detach()}
         return {key: value.detach() if isinstance(value, Tensor) else value for key, value in output.items()}
 
     # -- rows ----------------------------------------------------------------------------------------
@@ -236,7 +279,7 @@ class Fit:
         step = progress.global_step
         if not every or progress.row_at == step:
             return
-        if always or step % every == 0 or step == 1 or progress.exhausted:
+        if always or step % every < self.updates or step == self.updates or progress.exhausted:
             self.guard.read()
             self.rows.write(self.results.step_row())
             progress.row_at = step

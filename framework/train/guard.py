@@ -43,7 +43,7 @@ class HostGuard:
         for g in optimizer.gradients():
             squares += float(sum_of_squares(g))
         if not math.isfinite(value + squares):
-            raise NonFiniteError(f"step {step}: {_culprit(value, squares)}. {_ADVICE}")
+            raise NonFiniteError(f"step {step}: {_culprit(value, squares)}. {ADVICE}")
 
     def read(self) -> None:
         """Nothing is outstanding."""
@@ -70,21 +70,25 @@ class DeviceGuard:
     def check(self, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
         """Let the device decide whether the update is applied."""
         ns = self._ns
-        total: Any = 0.0
+        total: Any = None
         for g in optimizer.gradients():
-            total = total + ns.sum_of_squares(g)
-        ok = ns.isfinite(total)
-        if loss is not None:
-            ok = ns.logical_and(ok, ns.isfinite(ns.reshape(loss._data, ())))
+            squares = ns.sum_of_squares(g)
+            total = squares if total is None else total + squares
+        if total is None:
+            return
+        self.latch(total, loss, optimizer, step)
+
+    def latch(self, total: Any, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
+        """Let the update be applied if this total and this loss are finite, as all since the last look."""
+        ns = self._ns
         if self._ok is None:
-            self._first, self._before = step, 0
-        else:
-            ok = ns.logical_and(self._ok, ok)
-            if step != self._last:
-                self._before = self._good
-        self._good = self._before + ns.astype(ok, ns.int32)
-        self._ok, self._last = ok, step
-        optimizer.apply_if = ok
+            self._first, self._before = step, ns.xp.zeros_like(total, dtype=ns.xp.int32)
+        elif step != self._last:
+            self._before = self._good
+        value = None if loss is None else ns.reshape(loss._data, ())
+        self._ok, self._good = ns.latch(total, value, self._ok, self._before)
+        self._last = step
+        optimizer.apply_if = self._ok
 
     def read(self) -> None:
         """Look at the flag.
@@ -97,10 +101,10 @@ class DeviceGuard:
         ok, self._ok = bool(self._backend.to_numpy(self._ok)), None
         if not ok:
             step = self._first + int(self._backend.to_numpy(self._good))
-            raise NonFiniteError(f"step {step}: the loss or a gradient is NaN or infinite. {_ADVICE}")
+            raise NonFiniteError(f"step {step}: the loss or a gradient is NaN or infinite. {ADVICE}")
 
 
-_ADVICE = (
+ADVICE = (
     "The update was not applied: the weights are those of the step before. "
     "Lower the learning rate, or look at the batch of this step"
 )

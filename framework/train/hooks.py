@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from framework.callbacks import Callback
+from framework.loggers import Logger
 from framework.train.modulehooks import ModuleHooks
 
 if TYPE_CHECKING:
@@ -34,26 +35,30 @@ class EvaluationHooks:
     batch_end: HookList
     epoch_end: HookList
     end: HookList
+    model_eval: Hook | None
+    """The module's own way into evaluation mode."""
+    model_train: Hook | None
+    """The module's own way out of it."""
 
 
 class Hooks:
     """All overridden hooks of a run.
 
-    Callbacks run in falling order of priority, then the module, then the callbacks with a priority
-    below zero. `…_late` are those last ones, where the Trainer writes a row in between.
+    Callbacks run in falling order of priority, then the module; where it may log, the callbacks with a
+    priority below zero come after it. `…_late` are those, where the Trainer writes a row in between.
     """
 
     def __init__(self, trainer: Trainer, module: TrainModule, callbacks: Sequence[Callback]) -> None:
         build = _Builder(trainer, module, callbacks)
         self.callback_setup = build(Callback.setup)
         self.callback_teardown = build(Callback.teardown)
-        self.fit_start = build(Callback.on_fit_start, ModuleHooks.on_fit_start)
-        self.fit_end = build(Callback.on_fit_end, ModuleHooks.on_fit_end)
+        self.fit_start = build.before(Callback.on_fit_start, ModuleHooks.on_fit_start)
+        self.fit_end = build.before(Callback.on_fit_end, ModuleHooks.on_fit_end)
         self.sanity_check_start = build(Callback.on_sanity_check_start)
         self.sanity_check_end = build(Callback.on_sanity_check_end)
-        self.exception = build(Callback.on_exception, ModuleHooks.on_exception)
+        self.exception = build.before(Callback.on_exception, ModuleHooks.on_exception)
         self.train_start = build(Callback.on_train_start, ModuleHooks.on_train_start)
-        self.train_end = build(Callback.on_train_end, ModuleHooks.on_train_end)
+        self.train_end = build.before(Callback.on_train_end, ModuleHooks.on_train_end)
         self.train_epoch_start = build(Callback.on_train_epoch_start, ModuleHooks.on_train_epoch_start)
         self.train_epoch_end, self.train_epoch_end_late = build.split(
             Callback.on_train_epoch_end, ModuleHooks.on_train_epoch_end
@@ -63,11 +68,13 @@ class Hooks:
         self.train_batch_end, self.train_batch_end_late = build.split(
             Callback.on_train_batch_end, ModuleHooks.on_train_batch_end
         )
+        self.zero_grad = build.own(ModuleHooks.optimizer_zero_grad)
         self.before_zero_grad = build(Callback.on_before_zero_grad, ModuleHooks.on_before_zero_grad)
         self.before_backward = build(Callback.on_before_backward, ModuleHooks.on_before_backward)
         self.after_backward = build(Callback.on_after_backward, ModuleHooks.on_after_backward)
         self.before_step = build(Callback.on_before_optimizer_step, ModuleHooks.on_before_optimizer_step)
-        self.save_checkpoint = build(Callback.on_save_checkpoint, ModuleHooks.on_save_checkpoint)
+        self.before_step.extend(_of_loggers(trainer, module))
+        self.save_checkpoint = build.before(Callback.on_save_checkpoint, ModuleHooks.on_save_checkpoint)
         self.callback_load_checkpoint = build(Callback.on_load_checkpoint)
         self.validation = EvaluationHooks(
             build(Callback.on_validation_start, ModuleHooks.on_validation_start),
@@ -75,7 +82,9 @@ class Hooks:
             build(Callback.on_validation_batch_start, ModuleHooks.on_validation_batch_start),
             build(Callback.on_validation_batch_end, ModuleHooks.on_validation_batch_end),
             build(Callback.on_validation_epoch_end, ModuleHooks.on_validation_epoch_end),
-            build(Callback.on_validation_end, ModuleHooks.on_validation_end),
+            build.before(Callback.on_validation_end, ModuleHooks.on_validation_end),
+            build.own(ModuleHooks.on_validation_model_eval),
+            build.own(ModuleHooks.on_validation_model_train),
         )
         self.test = EvaluationHooks(
             build(Callback.on_test_start, ModuleHooks.on_test_start),
@@ -83,7 +92,9 @@ class Hooks:
             build(Callback.on_test_batch_start, ModuleHooks.on_test_batch_start),
             build(Callback.on_test_batch_end, ModuleHooks.on_test_batch_end),
             build(Callback.on_test_epoch_end, ModuleHooks.on_test_epoch_end),
-            build(Callback.on_test_end, ModuleHooks.on_test_end),
+            build.before(Callback.on_test_end, ModuleHooks.on_test_end),
+            build.own(ModuleHooks.on_test_model_eval),
+            build.own(ModuleHooks.on_test_model_train),
         )
         self.predict = EvaluationHooks(
             build(Callback.on_predict_start, ModuleHooks.on_predict_start),
@@ -91,7 +102,9 @@ class Hooks:
             build(Callback.on_predict_batch_start, ModuleHooks.on_predict_batch_start),
             build(Callback.on_predict_batch_end, ModuleHooks.on_predict_batch_end),
             build(Callback.on_predict_epoch_end, ModuleHooks.on_predict_epoch_end),
-            build(Callback.on_predict_end, ModuleHooks.on_predict_end),
+            build.before(Callback.on_predict_end, ModuleHooks.on_predict_end),
+            build.own(ModuleHooks.on_predict_model_eval),
+            build.own(ModuleHooks.on_predict_model_train),
         )
 
 
@@ -108,6 +121,14 @@ class _Builder:
     def __call__(self, of_callbacks: Hook, of_module: Hook | None = None) -> HookList:
         early, late = self.split(of_callbacks, of_module)
         early.extend(late)
+        return early
+
+    def before(self, of_callbacks: Hook, of_module: Hook) -> HookList:
+        """All callbacks' before the module's, where nobody may log."""
+        early, late = self.split(of_callbacks, None)
+        own = self.own(of_module)
+        early.extend(late)
+        early.extend([] if own is None else [own])
         return early
 
     def split(self, of_callbacks: Hook, of_module: Hook | None = None) -> tuple[HookList, HookList]:
@@ -128,6 +149,17 @@ class _Builder:
             found = overridden(callback, base)
             if found is not None:
                 yield partial(found, *self._context)
+
+
+def _of_loggers(trainer: Trainer, module: TrainModule) -> Iterator[Hook]:
+    """What tells the loggers of an update, where there is one that wants to know."""
+
+    def tell(optimizer: Any) -> None:
+        for logger in trainer.rows.loggers:
+            logger.on_before_optimizer_step(trainer, module, optimizer)
+
+    if any(overridden(logger, Logger.on_before_optimizer_step) for logger in trainer.loggers):
+        yield tell
 
 
 def overridden(owner: Any, base: Hook) -> Hook | None:

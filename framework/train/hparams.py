@@ -6,10 +6,32 @@ import copy
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from framework.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    class_only = classmethod
+else:
+
+    class class_only(classmethod):  # noqa: N801 - used as classmethod is
+        """A class method that says so where an instance is asked for it."""
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            bound = super().__get__(None, owner or type(instance))
+            if instance is None:
+                return bound
+
+            def refuse(*args: Any, **kwargs: Any) -> Any:
+                name, cls = self.__func__.__name__, type(instance).__name__
+                raise ConfigError(
+                    f"{cls}.{name} makes a new {cls} and leaves this one as it is; call it on the class, and use "
+                    f"what it gives: model = {cls}.{name}(path)"
+                )
+
+            return refuse
 
 
 class AttributeDict(dict[str, Any]):
@@ -127,6 +149,20 @@ def plain(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         except TypeError:
             omitted[name] = type(value).__qualname__
     return kept, omitted
+
+
+def from_file(path: str | Path) -> dict[str, Any]:
+    """The hyper-parameters in a YAML file.
+
+    Raises:
+        ConfigError: it does not hold a mapping.
+    """
+    import yaml
+
+    tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected the hyper-parameters as a mapping, got {type(tree).__name__}")
+    return tree
 
 
 def _plain(value: Any) -> Any:

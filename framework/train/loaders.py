@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from framework.data import DataLoader
+from framework.data.resident import Resident
 from framework.errors import ConfigError
 from framework.train.datamodule import DataModule
 from framework.train.hooks import overridden
@@ -39,6 +40,8 @@ class Source:
         """Batches that the loader has; infinite where it does not say."""
         self.count = _limited(self.length, limit, name)
         """Batches that are used."""
+        self.resident: Resident | None = None
+        """The loader's dataset on the device, where it is kept there."""
 
     @property
     def is_cut(self) -> bool:
@@ -52,6 +55,8 @@ class Source:
     def batches(self, lends: bool) -> Iterator[Any]:
         """One pass over the loader; it may lend its arrays where the caller lets go of each batch."""
         loader = self.loader
+        if self.resident is not None:
+            return self.resident.batches()
         if lends and isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__:
             return loader.lend_batches()
         return iter(loader)

@@ -7,7 +7,11 @@ goes on from there.
 
 from __future__ import annotations
 
-from framework.train import loaders, resume
+import warnings
+from typing import Any
+
+from framework.errors import NonFiniteError
+from framework.train import anomaly, loaders, resume
 from framework.train.fitstate import Fit
 from framework.train.optimization import loss_of
 
@@ -16,11 +20,16 @@ def train(fit: Fit) -> None:
     """Train until an end is reached."""
     fit.port.results = fit.results
     fit.fire(fit.hooks.train_start)
+    if not fit.goes_on():
+        warnings.warn(fit.nothing_to_do(), UserWarning, stacklevel=3)
     while fit.goes_on():
         begin_epoch(fit)
         if not fit.at_boundary():
             run_batches(fit)
         end_epoch(fit)
+    if fit.saved is not None:  # nothing was left to train: what the run has recorded stays
+        resume.restore(fit, fit.saved)
+        fit.saved = None
     fit.guard.read()
     fit.port.results = None
     fit.fire(fit.hooks.train_end)
@@ -40,7 +49,8 @@ def run_batches(fit: Fit) -> None:
     """The batches that are left of this epoch."""
     hooks, progress, results, window, guard = fit.hooks, fit.progress, fit.results, fit.window, fit.guard
     optimizer, move, training_step, owner = fit.optimizer, fit.move, fit.training_step, type(fit.module).__name__
-    clip, compiled = fit.clip, fit.compiled
+    clip, compiled, whole_step, own_step = fit.clip, fit.compiled, fit.whole_step, fit.own_step
+    backward, zero_grad = fit.backward, hooks.zero_grad
     batches = fit.open_batches()
     try:
         for host_batch in batches:
@@ -53,51 +63,67 @@ def run_batches(fit: Fit) -> None:
             if hooks.module_batch_start is not None and hooks.module_batch_start(batch, index) == -1:
                 break
 
-            if window.done == 0:
-                for hook in hooks.before_zero_grad:
-                    hook(optimizer)
-                optimizer.zero_grad()
-            if compiled is not None:
-                output, loss = compiled(batch, index)  # the next six lines, recorded and replayed
-            else:
-                output = training_step(batch, index)
-                loss = loss_of(output, owner)
-                if loss is not None:  # None skips the batch
-                    for hook in hooks.before_backward:
-                        hook(loss)
-                    loss.backward(window.share(loss, batch))
-            if loss is not None:
-                for hook in hooks.after_backward:
-                    hook()
             is_last = index + 1 == fit.num_batches
-            updates = window.closes(is_last)
-            if updates:
-                window.correct(optimizer)
-                for hook in hooks.before_step:
-                    hook(optimizer)
-                guard.check(loss, optimizer, progress.global_step + 1)
-                if clip is not None:
-                    clip(optimizer)
-                optimizer.step()
-                progress.global_step += 1
-                for config in fit.step_schedulers:
-                    config.step(progress.global_step)
+            if whole_step is not None:
+                output, loss, updates = whole_step(batch, index)
+            else:
+                if window.done == 0:
+                    for hook in hooks.before_zero_grad:
+                        hook(optimizer)
+                    if zero_grad is None:
+                        optimizer.zero_grad()
+                    else:
+                        zero_grad(progress.epoch, index, optimizer)
+                if compiled is not None:
+                    output, loss = compiled(batch, index)  # the next six lines, recorded and replayed
+                else:
+                    output = training_step(batch, index)
+                    loss = loss_of(output, owner)
+                    if loss is not None:  # None skips the batch
+                        for hook in hooks.before_backward:
+                            hook(loss)
+                        backward(loss, window.share(loss, batch))
+                if loss is not None:
+                    for hook in hooks.after_backward:
+                        hook()
+                updates = window.closes(is_last)
+                if updates:
+                    window.correct(optimizer)
+                    for hook in hooks.before_step:
+                        hook(optimizer)
+                    guard.check(loss, optimizer, progress.global_step + 1)
+                    if clip is not None:
+                        clip(optimizer)
+                    if own_step is not None:
+                        updates = own_step(index, loss)
+                    else:
+                        optimizer.step()
+                        progress.global_step += 1
+                        if fit.step_schedulers:
+                            fit.step_schedules(progress.global_step)
             fit.end_step(is_last)
-
-            outputs = fit.outputs(output, loss)
-            for hook in hooks.train_batch_end:
-                hook(outputs, batch, index)
-            if updates:
-                fit.write_due_row()
-            for hook in hooks.train_batch_end_late:
-                hook(outputs, batch, index)
-            if fit.at_boundary():
+            if ends_with(fit, batch, index, fit.outputs(output, loss), updates):
                 return
             results.end_batches()
             del host_batch, batch  # the loader may lend the arrays again
         fit.skip_rest()
+    except NonFiniteError as error:
+        if progress.in_step:
+            raise anomaly.retold(fit, error, batch, index) from None  # noqa: F821 - a step has a batch
+        raise
     finally:
         loaders.close(batches)
+
+
+def ends_with(fit: Fit, batch: Any, index: int, outputs: dict[str, Any], updates: bool) -> bool:
+    """What follows on a batch: end hooks, rows, a validation that is due; whether it was the last one."""
+    for hook in fit.hooks.train_batch_end:
+        hook(outputs, batch, index)
+    if updates:
+        fit.write_due_row()
+    for hook in fit.hooks.train_batch_end_late:
+        hook(outputs, batch, index)
+    return fit.at_boundary()
 
 
 def end_epoch(fit: Fit) -> None:

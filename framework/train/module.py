@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from framework import nn
+from framework.autodiff import get_default_dtype
+from framework.backend.dtypes import DType
 from framework.errors import ConfigError
-from framework.optim import Optimizer, clip_grad_norm_, clip_grad_value_
-from framework.train import checkpoint, options
-from framework.train.hparams import HyperParameters, arguments_for
+from framework.train import checkpoint
+from framework.train.hparams import HyperParameters, arguments_for, class_only, from_file
 from framework.train.modulehooks import ModuleHooks
+from framework.train.optimizing import Optimizing
 from framework.train.results import LogPort
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from framework.train.trainer import Trainer
 
 
-class TrainModule(ModuleHooks, HyperParameters, nn.Module):
+class TrainModule(Optimizing, ModuleHooks, HyperParameters, nn.Module):
     """A model together with how it is trained.
 
     Define `training_step` and `configure_optimizers`, and what else is needed of `validation_step`,
@@ -44,6 +46,12 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
 
     _port: LogPort | None = None
 
+    strict_loading: bool = True
+    """Whether a checkpoint must hold exactly the names of the model; may be set."""
+
+    example_input_array: Any = None
+    """What `forward` may be called with, for a summary with shapes; may be set."""
+
     # -- what a subclass defines ---------------------------------------------------------------------
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -65,7 +73,9 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
     def configure_optimizers(self) -> Any:
         """An optimizer; or a dict `{"optimizer": …, "lr_scheduler": …}`; or `([optimizer], [scheduler])`.
 
-        A scheduler may be a dict `{"scheduler": …, "interval": "epoch" or "step", "frequency": 1}`.
+        A scheduler may be a dict `{"scheduler": …, "interval": "epoch" or "step", "frequency": 1}`; one that watches
+        a metric has its name under "monitor", and with `"strict": False` steps only where it is logged. Several
+        optimizers, as a list, as the first of two lists, or as a list of such dicts, need manual optimization.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no configure_optimizers(self)")
 
@@ -85,41 +95,6 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
         """The data to predict for, where the module brings them itself; one loader or a list."""
         raise NotImplementedError
 
-    # -- clipping ------------------------------------------------------------------------------------
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
-        """Clip the gradients of an update; override it to do so in a way of your own, by `self.clip_gradients` or not.
-
-        Called after `on_before_optimizer_step`, with the Trainer's arguments. Gradients that are NaN or infinite
-        have been refused before, and are refused after it, too.
-        """
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def clip_gradients(
-        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
-        """Clip the gradients of the optimizer's parameters.
-
-        Args:
-            optimizer: whose parameters.
-            gradient_clip_val: the largest norm, or value; default the Trainer's. With none, or 0, nothing is done.
-            gradient_clip_algorithm: "norm" or "value"; default the Trainer's, else "norm".
-
-        Raises:
-            ConfigError: an argument makes no sense.
-        """
-        value, algorithm = options.clipping(gradient_clip_val, gradient_clip_algorithm)
-        value = self.trainer.gradient_clip_val if value is None else value
-        if not value:
-            return
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if (algorithm or self.trainer.gradient_clip_algorithm) == "value":
-            clip_grad_value_(parameters, value)
-        else:
-            clip_grad_norm_(parameters, value)
-
     # -- logging -------------------------------------------------------------------------------------
 
     def log(
@@ -127,12 +102,16 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
         name: str,
         value: Any,
         prog_bar: bool = False,
-        logger: bool = True,
+        logger: bool | None = True,
         on_step: bool | None = None,
         on_epoch: bool | None = None,
         reduce_fx: str = "mean",
-        batch_size: int | None = None,
+        enable_graph: bool = False,
+        sync_dist: bool = False,
         add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
     ) -> None:
         """Record a metric; nothing is read from the device before it is needed.
 
@@ -141,13 +120,17 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
             value: a number, a Tensor with one element, or a metric object (then the epoch's result).
             prog_bar: show it in the progress bar.
             logger: hand it to the loggers.
-            on_step: as of this step, in the rows that `log_every_n_steps` asks for. Default: only in
-                the steps and batch hooks of training.
-            on_epoch: reduced over the epoch. Default: everywhere else. With both, the names become
-                `name_step` and `name_epoch`.
+            on_step: as of this step, in the rows that `log_every_n_steps` asks for. Default: in the steps
+                and batch hooks of training, for all but metric objects.
+            on_epoch: reduced over the epoch. Default: everywhere else, and where `on_step` is False. With
+                both, the names become `name_step` and `name_epoch`.
             reduce_fx: "mean" (weighted by batch size), "sum", "min" or "max".
-            batch_size: the weight; by default the length of the batch's first array.
+            enable_graph: must be False: a value is recorded without its graph.
+            sync_dist: reduce over all processes. There is one, so it changes nothing; nor does `rank_zero_only`.
             add_dataloader_idx: with several loaders, add `/dataloader_idx_N` to the name.
+            batch_size: the weight; by default the length of the batch's first array.
+            metric_attribute: the attribute that a metric object is; it is found without.
+            rank_zero_only: see `sync_dist`.
 
         Raises:
             ConfigError: logging is not possible here, or the name was used before with other arguments.
@@ -157,8 +140,13 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
         if port is None or port.results is None:
             LogPort.refuse(port, name)
             return
+        if enable_graph:
+            raise ConfigError(
+                f"self.log({name!r}, …, enable_graph=True): values are recorded without their graph; keep the Tensor "
+                "itself, in an attribute, where its graph is needed"
+            )
         log = port.results.log if port.counters is None else port.log
-        log(name, value, (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx), batch_size)
+        log(name, value, (prog_bar, logger is not False, on_step, on_epoch, reduce_fx, add_dataloader_idx), batch_size)
 
     def log_dict(self, dictionary: Mapping[str, Any], **kwargs: Any) -> None:
         """Record several metrics with the same arguments, which are those of `log`."""
@@ -212,6 +200,18 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
         first = next(self.parameters(), None)
         return self.trainer.strategy.device if first is None else first.device
 
+    @property
+    def dtype(self) -> DType:
+        """The dtype of the parameters."""
+        first = next(self.parameters(), None)
+        return get_default_dtype() if first is None else first.dtype
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the parameters are on a device that works beside the host."""
+        first = next(self.parameters(), None)
+        return first is not None and not first._ns.backend.synchronous
+
     def freeze(self) -> Self:
         """Stop the training of all parameters and switch to evaluation mode."""
         self.requires_grad_(False)
@@ -222,13 +222,22 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
         self.requires_grad_(True)
         return self.train()
 
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, strict: bool = True, **overrides: Any) -> Self:
+    @class_only
+    def load_from_checkpoint(
+        cls,  # noqa: N805
+        checkpoint_path: str | Path,
+        map_location: str | None = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        **overrides: Any,
+    ) -> Self:
         """A module of this class with the hyper-parameters and the weights of a checkpoint.
 
         Args:
             checkpoint_path: a checkpoint's folder.
-            strict: whether the names in the checkpoint must be those of the model.
+            map_location: the device for the weights, such as "cuda:1"; default where new Tensors are made.
+            hparams_file: a YAML file with hyper-parameters that are used instead of the stored ones.
+            strict: whether the names in the checkpoint must be those of the model; default `strict_loading`.
             **overrides: arguments of `__init__` that replace or complete the stored ones.
 
         Raises:
@@ -236,8 +245,10 @@ class TrainModule(ModuleHooks, HyperParameters, nn.Module):
             ConfigError: an argument of `__init__` is neither stored nor given.
         """
         trees = checkpoint.load(checkpoint_path)
-        module = cls(**arguments_for(cls, trees.get("hparams", {}).get("module", {}), overrides))
+        stored = trees.get("hparams", {}).get("module", {}) if hparams_file is None else from_file(hparams_file)
+        module = cls(**arguments_for(cls, stored, overrides))
+        module.configure_model()
         saved = {"state_dict": trees["model"], **trees.get("extra", {})}
         module.on_load_checkpoint(saved)
-        module.load_state_dict(saved["state_dict"], strict=strict)
-        return module
+        module.load_state_dict(saved["state_dict"], strict=module.strict_loading if strict is None else strict)
+        return module if map_location is None else module.to(device=map_location)

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from framework.train.batches import Mover
 
 if TYPE_CHECKING:
     from framework.autodiff import Tensor
+    from framework.callbacks import Callback
     from framework.optim import Optimizer
+    from framework.train.manual import SteppedOptimizer
+    from framework.train.trainer import Trainer
 
 
 class ModuleHooks:
-    """Every hook of a `TrainModule`, doing nothing. One that is not overridden is never called.
+    """Every hook of a `TrainModule`, doing nothing, or what the Trainer does anyway. One that is not overridden costs
+    nothing.
 
     Where the callbacks have the same hook, they run first; those with a priority below zero run
-    after the module's.
+    after the module's where it may log something.
     """
 
+    if TYPE_CHECKING:
+
+        @property
+        def trainer(self) -> Trainer:
+            """The Trainer at work with this module."""
+
+        def train(self, mode: bool = True) -> Any:
+            """Set the mode of all parts."""
+
+        def eval(self) -> Any:
+            """Set evaluation mode for all parts."""
+
     # -- a stage (fit, validate, test, predict) ------------------------------------------------------
+
+    def configure_callbacks(self) -> Callback | Sequence[Callback]:
+        """Callbacks of the module's own, one or several; they replace the Trainer's of the same class."""
+        return []
+
+    def configure_model(self) -> None:
+        """Make layers here that need to know the data or the Trainer, once; after `setup`, before the optimizers.
+
+        Also called by `load_from_checkpoint`, and in every stage: leave what is there alone.
+        """
 
     def prepare_data(self) -> None:
         """Download or unpack data, before `setup`; set no state here."""
@@ -69,7 +98,57 @@ class ModuleHooks:
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """The optimizer is about to update the parameters."""
 
+    # -- how the Trainer does things, to be overridden -----------------------------------------------
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients of a loss, which is weighted already where several batches make one update."""
+        loss.backward(*args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Drop the gradients before the first batch of an update."""
+        optimizer.zero_grad()
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: SteppedOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Make an update; the gradients are there, clipped and looked at. Leaving `step` out makes none.
+
+        `optimizer_closure` gives the loss that `training_step` had; it may be handed on or not.
+        """
+        optimizer.step(closure=optimizer_closure)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Let a scheduler step; `metric` is the value of its monitor, where it has one."""
+        if metric is None:
+            scheduler.step()
+        else:
+            scheduler.step(metric)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """The batch as the loader gave it: what is returned is moved to the device."""
+        return batch
+
+    def transfer_batch_to_device(self, batch: Any, device: str, dataloader_idx: int) -> Any:
+        """Move a batch to the device, with its arrays as Tensors."""
+        return Mover(self.trainer.strategy.backend, device, self.trainer.dtype)(batch)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """The batch on the device: what is returned is given to the step and its hooks."""
+        return batch
+
     # -- validation, test, prediction ----------------------------------------------------------------
+
+    def on_validation_model_eval(self) -> None:
+        """Validation is about to begin: switch to evaluation mode."""
+        self.eval()
+
+    def on_validation_model_train(self) -> None:
+        """Validation has ended, and each part has its mode of before again; override it for other modes."""
+        self.train()
 
     def on_validation_start(self) -> None:
         """Validation begins."""
@@ -89,6 +168,14 @@ class ModuleHooks:
     def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """A validation batch is done."""
 
+    def on_test_model_eval(self) -> None:
+        """The test is about to begin: switch to evaluation mode."""
+        self.eval()
+
+    def on_test_model_train(self) -> None:
+        """The test has ended, and each part has its mode of before again; override it for other modes."""
+        self.train()
+
     def on_test_start(self) -> None:
         """The test begins."""
 
@@ -106,6 +193,14 @@ class ModuleHooks:
 
     def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """A test batch is done."""
+
+    def on_predict_model_eval(self) -> None:
+        """Prediction is about to begin: switch to evaluation mode."""
+        self.eval()
+
+    def on_predict_model_train(self) -> None:
+        """Prediction has ended, and each part has its mode of before again; override it for other modes."""
+        self.train()
 
     def on_predict_start(self) -> None:
         """Prediction begins."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from framework.errors import ConfigError, did_you_mean
 from framework.nn import Module
 from framework.optim import Optimizer
 from framework.train.batches import batch_size_of
+from framework.train.precision import LossScaler
 
 _FORMS = 'Return an optimizer, {"optimizer": optimizer, "lr_scheduler": scheduler}, or ([optimizer], [scheduler])'
 
@@ -28,7 +29,10 @@ class LRSchedulerConfig:
         interval: "epoch" or "step", a step being an optimizer update.
         frequency: every so many of them.
         monitor: the metric for a scheduler that needs one.
+        strict: whether it is an error if nobody has logged that metric; else the step is left out.
         name: for the LearningRateMonitor.
+        reduce_on_plateau: whether each step takes the metric; default as the scheduler's class says.
+        own_step: the module's `lr_scheduler_step`, where it defines one.
     """
 
     scheduler: Any
@@ -36,10 +40,15 @@ class LRSchedulerConfig:
     frequency: int = 1
     monitor: str | None = None
     name: str | None = None
+    strict: bool = True
+    reduce_on_plateau: bool | None = None
+    own_step: Callable[[Any, Any], None] | None = None
 
     @property
     def needs_metric(self) -> bool:
         """Whether each step takes the value of `monitor`."""
+        if self.reduce_on_plateau is not None:
+            return self.reduce_on_plateau
         return bool(getattr(self.scheduler, "needs_metric", False))
 
     def pause(self) -> None:
@@ -49,7 +58,10 @@ class LRSchedulerConfig:
     def step(self, count: int) -> None:
         """Let the scheduler step, if it is its turn after `count` updates or epochs."""
         if count % self.frequency == 0:
-            self.scheduler.step()
+            if self.own_step is not None:
+                self.own_step(self.scheduler, None)
+            else:
+                self.scheduler.step()
 
     def step_with(self, count: int, metrics: Mapping[str, float]) -> None:
         """The same for a scheduler that needs a metric.
@@ -60,14 +72,20 @@ class LRSchedulerConfig:
         if count % self.frequency:
             return
         if self.monitor is None or self.monitor not in metrics:
+            if not self.strict:
+                return
             raise ConfigError(
                 f"{type(self.scheduler).__name__} watches {self.monitor!r}, which nobody logs; logged are "
                 f"{', '.join(map(repr, sorted(metrics))) or 'none'}.{did_you_mean(str(self.monitor), metrics)}"
             )
-        self.scheduler.step(metrics[self.monitor])
+        value = metrics[self.monitor]
+        if self.own_step is not None:
+            self.own_step(self.scheduler, value)
+        else:
+            self.scheduler.step(value)
 
 
-_SCHEDULER_KEYS = ("scheduler", "interval", "frequency", "monitor", "name")
+_SCHEDULER_KEYS = ("scheduler", "interval", "frequency", "monitor", "name", "strict", "reduce_on_plateau")
 
 
 def read_optimizers(returned: Any, owner: str) -> tuple[Optimizer, list[LRSchedulerConfig]]:
@@ -78,52 +96,74 @@ def read_optimizers(returned: Any, owner: str) -> tuple[Optimizer, list[LRSchedu
         owner: the module's class, for messages.
 
     Raises:
+        ConfigError: it is none of the forms that are understood, or there are several optimizers.
+    """
+    optimizers, configs = read_several(returned, owner)
+    if len(optimizers) > 1:
+        raise ConfigError(
+            f"{owner}.configure_optimizers() returned {len(optimizers)} optimizers; one is used, with parameter groups "
+            "where needed. For several set self.automatic_optimization = False, and in training_step: "
+            "opt1, opt2 = self.optimizers()"
+        )
+    return optimizers[0], configs
+
+
+def read_several(returned: Any, owner: str) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:
+    """All optimizers and schedulers in what `configure_optimizers` returned.
+
+    Raises:
         ConfigError: it is none of the forms that are understood.
     """
     where = f"{owner}.configure_optimizers()"
-    optimizers, schedulers, monitor = _parts(returned, where)
-    if len(optimizers) > 1:
-        raise ConfigError(
-            f"{where} returned {len(optimizers)} optimizers; one is used, with parameter groups where needed"
-        )
-    if not optimizers or not isinstance(optimizers[0], Optimizer):
-        got = type(optimizers[0]).__name__ if optimizers else "nothing"
-        raise ConfigError(f"{where} returned {got} where an optimizer of fw.optim is expected. {_FORMS}")
-    optimizer = optimizers[0]
-    if optimizer.needs_closure:
-        raise ConfigError(f"{where}: {type(optimizer).__name__} needs a closure, which the Trainer does not offer")
-    configs = [_scheduler(value, where) for value in schedulers]
-    for config in configs:
+    optimizers, schedulers = _parts(returned, where)
+    for optimizer in optimizers or [None]:
+        if not isinstance(optimizer, Optimizer):
+            got = type(optimizer).__name__ if optimizers else "nothing"
+            raise ConfigError(f"{where} returned {got} where an optimizer of fw.optim is expected. {_FORMS}")
+    configs = []
+    for value, monitor in schedulers:
+        config = _scheduler(value, where)
         config.monitor = config.monitor or monitor
-        if config.needs_metric and (config.monitor is None or config.interval != "epoch"):
+        if config.needs_metric and config.monitor is None:
             raise ConfigError(
-                f"{where}: {type(config.scheduler).__name__} watches a metric and steps at the end of epochs: "
-                '{"scheduler": scheduler, "monitor": "val_loss"}'
+                f"{where}: {type(config.scheduler).__name__} watches a metric; say which: "
+                '{"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}'
             )
-        if getattr(config.scheduler, "optimizer", optimizer) is not optimizer:
+        of = getattr(config.scheduler, "optimizer", None)
+        if of is not None and all(of is not optimizer for optimizer in optimizers):
             raise ConfigError(f"{where}: the scheduler {type(config.scheduler).__name__} belongs to another optimizer")
-    return optimizer, configs
+        configs.append(config)
+    return optimizers, configs
 
 
-def _parts(returned: Any, where: str) -> tuple[list[Any], list[Any], str | None]:
+_Parts = tuple[list[Any], list[tuple[Any, str | None]]]
+
+
+def _parts(returned: Any, where: str) -> _Parts:
+    """The optimizers; and the schedulers, each with the metric that was named beside it."""
     if returned is None:
         raise ConfigError(f"{where} returned None; is a `return` missing? {_FORMS}")
     if isinstance(returned, Mapping):
-        known = ("optimizer", "lr_scheduler", "monitor")
-        for key in returned:
-            if key not in known:
-                raise ConfigError(f"{where} returned the unknown key {key!r}.{did_you_mean(str(key), known)} {_FORMS}")
-        schedulers = returned.get("lr_scheduler")
-        several = schedulers if isinstance(schedulers, list | tuple) else [] if schedulers is None else [schedulers]
-        return [returned.get("optimizer")], list(several), returned.get("monitor")
+        return _parts_of_dict(returned, where)
     if isinstance(returned, list | tuple):
         lists = [isinstance(item, list | tuple) for item in returned]
         if len(returned) == 2 and all(lists):
-            return list(returned[0]), list(returned[1]), None
-        if len(returned) == 1 and isinstance(returned[0], Mapping):
-            return _parts(returned[0], where)
-        return list(returned), [], None
-    return [returned], [], None
+            return list(returned[0]), [(scheduler, None) for scheduler in returned[1]]
+        if returned and all(isinstance(item, Mapping) for item in returned):
+            pairs = [_parts_of_dict(item, where) for item in returned]
+            return [o for found, _ in pairs for o in found], [s for _, found in pairs for s in found]
+        return list(returned), []
+    return [returned], []
+
+
+def _parts_of_dict(returned: Mapping[str, Any], where: str) -> _Parts:
+    known = ("optimizer", "lr_scheduler", "monitor")
+    for key in returned:
+        if key not in known:
+            raise ConfigError(f"{where} returned the unknown key {key!r}.{did_you_mean(str(key), known)} {_FORMS}")
+    schedulers = returned.get("lr_scheduler")
+    several = schedulers if isinstance(schedulers, list | tuple) else [] if schedulers is None else [schedulers]
+    return [returned.get("optimizer")], [(scheduler, returned.get("monitor")) for scheduler in several]
 
 
 def _scheduler(value: Any, where: str) -> LRSchedulerConfig:
@@ -166,12 +206,15 @@ class Window:
         """The length of the first batch that had one."""
         self.samples = 0
         """The lengths of all that had one."""
+        self.scaler: LossScaler | None = None
+        """Scales the losses, where that is wanted."""
 
     def share(self, loss: Tensor, batch: Any) -> Any:
         """The gradient to start from: the weight of this batch, if all in the window had the first one's length."""
         weight = None if self.size == 1 else self.weight(batch)
         self.count(batch)
-        return None if weight is None else loss.detach() * 0 + weight
+        share = None if weight is None else loss.detach() * 0 + weight
+        return share if self.scaler is None else self.scaler.start(loss, share)
 
     def weight(self, batch: Any) -> float:
         """The weight of this batch, if all in the window had the first one's length."""
@@ -199,6 +242,8 @@ class Window:
 
     def correct(self, optimizer: Optimizer) -> None:
         """Bring the summed gradients of a window that was closed to what one big batch would have given."""
+        if self.scaler is not None:
+            self.scaler.unscale(optimizer)
         expected = self.size * self.first
         if self.samples != expected:
             factor = expected / self.samples

@@ -6,17 +6,19 @@ import math
 import warnings
 from dataclasses import dataclass
 
+from framework.backend import registry
 from framework.errors import ConfigError, did_you_mean
 from framework.profilers import AdvancedProfiler, PassThroughProfiler, Profiler, SimpleProfiler
-
-PRECISIONS = {"32-true": "float32", "64-true": "float64", "32": "float32", "64": "float64"}
-"""Name of a precision to the dtype of parameters and floating-point batches."""
+from framework.strategies import SingleDevice
 
 ACCELERATORS = {"gpu": "cuda", "auto": "auto"}
 """Lightning's names of devices that are not a backend's name already."""
 
 PROFILERS: dict[str, type[Profiler]] = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 """Name of a profiler to its class."""
+
+STRATEGIES = ("auto", "single_device")
+"""Names of ways to share the work."""
 
 CLIPPINGS = ("norm", "value")
 """Ways to clip gradients: all together by their norm, or each element."""
@@ -190,33 +192,43 @@ def clipping(value: int | float | None, algorithm: str | None) -> tuple[float | 
     return value, algorithm
 
 
-def precision_dtype(precision: str | int) -> str:
-    """The name of the dtype that a precision means.
+def strategy(
+    value: str | SingleDevice, backend: str, accelerator: str | None, devices: int | str | list[int]
+) -> SingleDevice:
+    """The strategy that a Trainer was given, or that its other arguments mean.
 
     Raises:
-        ConfigError: there is no such precision here.
+        ConfigError: there is no such strategy, or it contradicts the others.
     """
-    try:
-        return PRECISIONS[str(precision)]
-    except KeyError:
-        known = ("32-true", "64-true")
+    if isinstance(value, SingleDevice):
+        if (backend, accelerator, devices) != ("auto", None, "auto"):
+            raise ConfigError(f"strategy={value!r} names the device; leave out backend, accelerator and devices")
+        return value
+    if value not in STRATEGIES:
         raise ConfigError(
-            f"precision={precision!r} is not available; choose one of {', '.join(known)}."
-            f"{did_you_mean(str(precision), known)}"
-        ) from None
+            f"strategy={value!r} is not available; choose one of {', '.join(STRATEGIES)}: one process trains on one "
+            f"device.{did_you_mean(str(value), STRATEGIES)}"
+        )
+    return SingleDevice(device_string(backend, accelerator, devices))
 
 
 def device_string(backend: str, accelerator: str | None, devices: int | str | list[int]) -> str:
     """The backend, or its device, that `backend`, or its alias `accelerator` with `devices`, means.
 
     Raises:
-        ConfigError: both were given, or more than one device.
+        ConfigError: both were given, or more than one device, or there is no such accelerator.
     """
     if accelerator is not None:
         if backend != "auto":
             raise ConfigError(
                 f"backend={backend!r} and accelerator={accelerator!r} mean the same thing; give one of them, "
                 "best backend="
+            )
+        known = sorted({*ACCELERATORS, *registry.names()})
+        if accelerator.partition(":")[0] not in known:
+            raise ConfigError(
+                f"accelerator={accelerator!r} is not available; choose one of {', '.join(known)}."
+                f"{did_you_mean(accelerator, known)}"
             )
         backend = ACCELERATORS.get(accelerator, accelerator)
     if isinstance(devices, str) and devices.lstrip("-").isdigit():

@@ -8,21 +8,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from framework.autodiff.namespace import namespace_of
+from framework.data.resident import resident
 from framework.errors import ConfigError
 from framework.loggers.console import say
+from framework.optim import Optimizer
 from framework.train import checks, resume
 from framework.train.anomaly import WatchedGuard, Watcher, watching
-from framework.train.batches import Mover
+from framework.train.batches import HookedMover, Mover
 from framework.train.clipping import make_clipping
 from framework.train.compiled import compiled_step
+from framework.train.datamodule import DataModule
 from framework.train.evaluation import Evaluation, check_signature
 from framework.train.fitstate import Fit
-from framework.train.guard import make_guard
+from framework.train.guard import Guard, make_guard
 from framework.train.hooks import overridden
 from framework.train.loaders import Source, evaluation_sources, find, train_source
 from framework.train.module import TrainModule
-from framework.train.optimization import Window, read_optimizers
+from framework.train.optimization import LRSchedulerConfig, Window, read_optimizers, read_several
 from framework.train.options import Validation
+from framework.train.precision import LossScaler, ScalingGuard, check_updates
 from framework.train.results import Results
 from framework.train.signals import StopSignals
 from framework.train.stage import Stage
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     from framework.train.trainer import Trainer
 
 LIMITS = {"val": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
+EVALUATIONS = {"validate": ("val", "validation"), "test": ("test", "test"), "predict": ("predict", "predict")}
+"""Name of a stage to the kind of its data, and to what it is called in messages."""
+
 STEPS: dict[str, Callable[..., Any]] = {
     "val": TrainModule.validation_step,
     "test": TrainModule.test_step,
@@ -83,16 +90,10 @@ def sources_of(kind: str, stage: Stage, trainer: Trainer, given: Any) -> Sequenc
     return evaluation_sources(loaders, limit, LIMITS[kind])
 
 
-def evaluation_of(trainer: Trainer, stage: Stage, given: Any) -> Evaluation:
-    """A validation, test or prediction outside a fit.
-
-    Raises:
-        ConfigError: there are no data, or there is no step for them.
-    """
-    kind, what = {"validate": ("val", "validation"), "test": ("test", "test"), "predict": ("predict", "predict")}[
-        stage.name
-    ]
-    sources = trainer.sources[kind] = sources_of(kind, stage, trainer, given)
+def evaluation_of(trainer: Trainer, stage: Stage) -> Evaluation:
+    """A validation, test or prediction outside a fit, of the data in `trainer.sources`."""
+    kind, what = EVALUATIONS[stage.name]
+    sources = trainer.sources[kind]
     module, hooks, backend = stage.module, stage.hooks, trainer.strategy.backend
     steps = {"val": module.validation_step, "test": module.test_step, "predict": module.predict_step}
     return Evaluation(
@@ -101,7 +102,7 @@ def evaluation_of(trainer: Trainer, stage: Stage, given: Any) -> Evaluation:
         step=check_signature(steps[kind], sources),
         hooks={"val": hooks.validation, "test": hooks.test, "predict": hooks.predict}[kind],
         sources=sources,
-        move=Mover(backend, trainer.strategy.device, trainer.dtype),
+        move=mover_of(trainer, stage),
         port=stage.port,
         results=None if kind == "predict" else Results(what, backend, {}),
         stop=StopSignals(),
@@ -142,13 +143,19 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
     train, val = trainer.sources["train"][0], trainer.sources["val"]
     if saved is not None:
         saved = resume.restore_start(saved, module, stage.datamodule, trainer.callbacks)
-    optimizer, schedulers = read_optimizers(module.configure_optimizers(), type(module).__name__)
+    optimizers, schedulers = optimizers_of(trainer, module)
     training_step = check_signature(module.training_step, (train,))
     if trainer.detect_anomaly:
         watcher = Watcher(namespace_of(backend))
         stage.ended.enter_context(watching(watcher))
         training_step = watcher.each_step(training_step)
-    guard = WatchedGuard(backend, watcher) if trainer.detect_anomaly else make_guard(backend)
+    guard: Guard = WatchedGuard(backend, watcher) if trainer.detect_anomaly else make_guard(backend)
+    window = Window(trainer.accumulate_grad_batches)
+    whole = next((type(o).__name__ for o in optimizers if o.needs_closure), "")
+    check_updates(trainer.numbers, module.automatic_optimization, whole, trainer.detect_anomaly)
+    if trainer.numbers.scales:
+        window.scaler = LossScaler(backend, trainer.strategy.device)
+        guard = ScalingGuard(backend, window.scaler)
     owners: dict[str, str] = {}
     classes = checks.num_classes(module)
     if classes is not None:
@@ -164,12 +171,12 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
         check_interval=check_interval(trainer.validation, train, bool(val)),
         train=train,
         val=val,
-        optimizer=optimizer,
+        optimizers=optimizers,
         schedulers=schedulers,
-        window=Window(trainer.accumulate_grad_batches),
+        window=window,
         guard=guard,
         clip=make_clipping(trainer, module, guard),
-        move=Mover(backend, trainer.strategy.device, trainer.dtype),
+        move=mover_of(trainer, stage),
         training_step=training_step,
         results=Results("training", backend, owners, by_step=True),
         val_results=Results("validation", backend, owners),
@@ -177,15 +184,58 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
         stop=StopSignals(),
         log_every=trainer.log_every_n_steps,
         wants_stop=lambda: trainer.should_stop,
+        nothing_to_do=lambda: nothing_to_do(trainer),
         validate=trainer.validate_in_fit,
         callbacks=trainer.callbacks,
         datamodule=stage.datamodule,
         classes_to_check=classes,
     )
-    fit.compiled = compiled_step(fit) if trainer.compile and not trainer.detect_anomaly else None
+    if type(fit.move) is Mover:  # hooks around the transfer want what the host has
+        train.resident = resident(train.loader, backend, trainer.strategy.device)
+    fit.compiled = compiled_step(fit, trainer.detect_anomaly) if trainer.compile else None
     resume.check(resume.gather(fit, None))
     fit.saved = saved
     return fit
+
+
+def optimizers_of(trainer: Trainer, module: TrainModule) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:
+    """The optimizers and schedulers of a fit.
+
+    Raises:
+        ConfigError: they make no sense, or no sense with the Trainer's arguments.
+    """
+    owner = type(module).__name__
+    returned = module.configure_optimizers()
+    if not module.automatic_optimization:
+        return read_several(returned, owner)
+    optimizer, schedulers = read_optimizers(returned, owner)
+    if optimizer.needs_closure and trainer.accumulate_grad_batches != 1:
+        raise ConfigError(
+            f"{type(optimizer).__name__} evaluates the loss of a batch several times, so batches cannot be "
+            f"accumulated: accumulate_grad_batches={trainer.accumulate_grad_batches}. Use larger batches"
+        )
+    return [optimizer], schedulers
+
+
+_TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
+
+def mover_of(trainer: Trainer, stage: Stage) -> Mover:
+    """What makes Tensors of batches, with the hooks around it; a datamodule's come before the module's."""
+    mover = Mover(trainer.strategy.backend, trainer.strategy.device, trainer.dtype)
+    found: list[Any] = []
+    for name in _TRANSFER:
+        own = overridden(stage.module, getattr(TrainModule, name))
+        data = None if stage.datamodule is None else overridden(stage.datamodule, getattr(DataModule, name))
+        if own is not None and data is not None:
+            warnings.warn(
+                f"{name} is defined in {type(stage.module).__name__} and in {type(stage.datamodule).__name__}: "
+                "the datamodule's is used",
+                UserWarning,
+                stacklevel=5,
+            )
+        found.append(own if data is None else data)
+    return mover if found == [None, None, None] else HookedMover(mover, (found[0], found[1], found[2]))
 
 
 def check_interval(validation: Validation, train: Source, validates: bool) -> int | None:

@@ -24,7 +24,8 @@ def profile_hooks(hooks: Hooks, profiler: Profiler) -> None:
     for value in vars(hooks).values():
         lists = [value] if isinstance(value, HookList) else []
         if isinstance(value, EvaluationHooks):
-            lists = [getattr(value, name) for name in EvaluationHooks.__slots__]
+            found = [getattr(value, name) for name in EvaluationHooks.__slots__]
+            lists = [one for one in found if isinstance(one, HookList)]
         for hook_list in lists:
             hook_list[:] = [_timed(profiler, _name(hook), hook) for hook in hook_list]
 
@@ -55,9 +56,10 @@ def profile_fit(fit: Fit, profiler: Profiler, ended: ExitStack) -> None:
         hooks.after_backward.insert(0, lambda: profiler.stop("backward"))
     fit.move = _Timed(profiler, "batch_to_device", fit.move)  # type: ignore[assignment]
     fit.guard = _Timed(profiler, "check_finite", fit.guard, "check")
-    optimizer: Any = fit.optimizer
-    optimizer.step = _timed(profiler, "optimizer_step", optimizer.step)
-    ended.callback(delattr, optimizer, "step")
+    for one in fit.optimizers:
+        optimizer: Any = one
+        optimizer.step = _timed(profiler, "optimizer_step", optimizer.step)
+        ended.callback(delattr, optimizer, "step")
     fit.train = _Timed(profiler, "train_dataloader_next", fit.train, "batches", each=True)  # type: ignore[assignment]
 
 

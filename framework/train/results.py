@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 REDUCTIONS = {"mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max": "max"}
 RESERVED = ("step", "wall_s")
+LOADER = "/dataloader_idx_"
+"""Stands in names before the index of one of several loaders."""
 _ARGUMENTS = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_dataloader_idx")
 
 LogArguments = tuple[bool, bool, bool | None, bool | None, str, bool]
@@ -57,12 +59,17 @@ class Entry:
     @property
     def step_name(self) -> str:
         """The name of the value as of a step."""
-        return f"{self.name}_step" if self.on_epoch else self.name
+        return self._with("_step") if self.on_epoch else self.name
 
     @property
     def epoch_name(self) -> str:
         """The name of the epoch's value."""
-        return f"{self.name}_epoch" if self.on_step else self.name
+        return self._with("_epoch") if self.on_step else self.name
+
+    def _with(self, ending: str) -> str:
+        """The name with an ending, before the index of a loader."""
+        name, mark, index = self.name.rpartition(LOADER)
+        return f"{name}{ending}{mark}{index}" if mark else f"{self.name}{ending}"
 
 
 class Results:
@@ -203,8 +210,9 @@ class Results:
             )
         if is_metric and on_step is None:
             on_step, on_epoch = False, on_epoch is None or on_epoch
-        on_step = step_wise and on_epoch is not True if on_step is None else on_step
-        on_epoch = not on_step if on_epoch is None else on_epoch
+        if on_epoch is None:
+            on_epoch = not step_wise or on_step is False
+        on_step = step_wise if on_step is None else on_step
         if not on_step and not on_epoch:
             raise ConfigError(f"self.log({name!r}, …, on_step=False, on_epoch=False) would record nothing")
         return on_step, on_epoch
@@ -298,7 +306,7 @@ class LogPort:
         self.place = ""
         """The hook at work where logging is not possible."""
         self.counters: Any = None
-        """The epoch and the count of updates, as numbers of the step, while one may be recorded."""
+        """The epoch, the count of updates and the batch, as numbers of the step, while one may be recorded."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         return None  # a copied module has no Trainer

@@ -2,7 +2,7 @@
 
 Trees of a checkpoint: `model` (weights and buffers by name), `progress`, `optimizer`,
 `lr_schedulers`, `loaders`, `random`, `callbacks`, `loggers`, `results`, `metrics`, `window`,
-`datamodule`, `hparams`, `extra` (what hooks have added) and `about`.
+`precision`, `datamodule`, `hparams`, `extra` (what hooks have added) and `about`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def gather(fit: Fit, run: str | None) -> dict[str, Any]:
     return {
         "model": fit.module.state_dict(),
         "progress": {**progress.state_dict(), "in_step": False},
-        "optimizer": fit.optimizer.state_dict(),
+        "optimizer": _optimizer_state(fit),
         "lr_schedulers": [config.scheduler.state_dict() for config in fit.schedulers],
         "loaders": _loader_states(fit),
         "random": random_state(),
@@ -56,6 +56,7 @@ def gather(fit: Fit, run: str | None) -> dict[str, Any]:
             "should_stop": fit.wants_stop(),
         },
         "metrics": {name: metric.state_dict() for name, metric in metrics.items() if id(metric) not in of_validation},
+        "precision": {} if fit.window.scaler is None else fit.window.scaler.state_dict(),
         "window": closed if progress.in_step else fit.window.state_dict(fit.module),
         "datamodule": {} if fit.datamodule is None else fit.datamodule.state_dict(),
         "hparams": _hparams(fit.module, fit.datamodule),
@@ -160,6 +161,11 @@ def module_metrics(module: TrainModule) -> dict[str, Any]:
     return found
 
 
+def _optimizer_state(fit: Fit) -> dict[str, Any]:
+    states = [optimizer.state_dict() for optimizer in fit.optimizers]
+    return states[0] if len(states) == 1 else {"several": states}
+
+
 def _class_of(logger: Logger) -> str:
     return type(logger.logger if isinstance(logger, SafeLogger) else logger).__qualname__
 
@@ -207,7 +213,7 @@ def restore_start(
     module.on_load_checkpoint(user)
     for callback in callbacks:
         callback.on_load_checkpoint(module.trainer, module, user)
-    module.load_state_dict(user["state_dict"])
+    module.load_state_dict(user["state_dict"], strict=module.strict_loading)
     if datamodule is not None:
         datamodule.load_state_dict(trees["datamodule"])
     states = dict(trees["callbacks"])
@@ -230,11 +236,14 @@ def restore(fit: Fit, trees: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: a state does not fit.
     """
-    fit.module.load_state_dict(trees["model"])
+    fit.module.load_state_dict(trees["model"], strict=fit.module.strict_loading)
     _fits("learning-rate schedulers", len(fit.schedulers), len(trees["lr_schedulers"]))
     for config, state in zip(fit.schedulers, trees["lr_schedulers"]):
         config.scheduler.load_state_dict(state)
-    fit.optimizer.load_state_dict(trees["optimizer"])  # after the schedulers: the group's values are the optimizer's
+    saved = trees["optimizer"].get("several", [trees["optimizer"]])
+    _fits("optimizers", len(fit.optimizers), len(saved))
+    for optimizer, state in zip(fit.optimizers, saved):  # after the schedulers: the group's values are the optimizer's
+        optimizer.load_state_dict(state)
     fit.train.load_state(trees["loaders"]["train"])
     for source, state in zip(fit.val, trees["loaders"]["val"]):
         source.load_state(state)
@@ -246,6 +255,8 @@ def restore(fit: Fit, trees: Mapping[str, Any]) -> None:
             if name in metrics:
                 metrics[name].load_state_dict(state)
     fit.window.load_state_dict(trees["window"], fit.module)
+    if fit.window.scaler is not None and trees.get("precision"):  # absent where it was trained in another precision
+        fit.window.scaler.load_state_dict(trees["precision"])
     restore_random_state(trees["random"])
 
 

@@ -68,14 +68,14 @@ class Saving(TrainerState):
 
     def _load_saved(self, ckpt_path: str | Path | None, module: TrainModule) -> dict[str, Any] | None:
         """The checkpoint to go on from; the position is taken over at once."""
-        self.resume_source = None
+        self.resume_source = self.ckpt_path = None
         if ckpt_path is None:
             self.progress.restart_epoch()
             return None
         path = self._find_checkpoint(ckpt_path, module)
         trees = checkpoint.load(path)
         resume.check_is_training(trees, path, type(module).__name__)
-        self.resume_source = str(path)
+        self.resume_source = self.ckpt_path = str(path)
         self.progress.load_state_dict(trees["progress"])
         # where there is an EarlyStopping or a Timer, it says itself whether the training is stopped
         decides = any(isinstance(callback, EarlyStopping | Timer) for callback in self.callbacks)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from framework.autodiff import get_default_dtype, set_default_dtype
+from framework.autodiff.rounding import products_rounded
 from framework.backend.threads import blas_threads
 from framework.train.datamodule import DataModule
 from framework.train.hooks import Hooks
@@ -54,6 +55,8 @@ class Stage:
     def __enter__(self) -> Stage:
         trainer = self._trainer
         object.__setattr__(self.module, "_port", self.port)
+        for callback in trainer.callbacks:
+            callback._logs_for = self.module
         if self.datamodule is not None:
             self.datamodule.trainer = trainer
         trainer.profiler.setup(self.name)
@@ -61,6 +64,7 @@ class Stage:
         self._contexts.enter_context(trainer.strategy.active())  # type: ignore[arg-type]
         self._contexts.callback(set_default_dtype, get_default_dtype())
         set_default_dtype(trainer.dtype)
+        self._contexts.enter_context(products_rounded(trainer.strategy.backend, trainer.numbers.products))
         try:
             self._set_up()
         except BaseException as error:
@@ -79,6 +83,10 @@ class Stage:
         for hook in self.hooks.callback_setup:
             hook(self.name)
         self.module.setup(self.name)
+        self.port.place = "configure_model"
+        self.module.configure_model()
+        if any(module.shares_work for module in self.module.modules()):
+            self._contexts.enter_context(self._trainer.strategy.backend.sharing())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.port.results = None
@@ -93,11 +101,16 @@ class Stage:
             steps.append(lambda: self.datamodule.teardown(self.name))  # type: ignore[union-attr]
         steps += [lambda hook=hook: hook(self.name) for hook in self.hooks.callback_teardown]  # type: ignore[misc]
         steps.append(lambda: self.module.teardown(self.name))
+        steps.append(self._let_go)
         steps.append(self.ended.close)
         steps.append(lambda: self._trainer.profiler.teardown(self.name, self._trainer.log_dir))
         steps.append(lambda: self._finish(status))
         steps.append(self._contexts.close)
         self._do_all(steps, error)
+
+    def _let_go(self) -> None:
+        for callback in self._trainer.callbacks:
+            callback._logs_for = None
 
     def _do_all(self, steps: list[Callable[[], Any]], error: BaseException | None) -> None:
         """Do every step, whatever the others raise; the first exception counts, and `error` before it."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from framework.callbacks import Callback, EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
+from framework.autodiff import versions
+from framework.callbacks import (
+    Callback,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
 from framework.errors import ConfigError
 from framework.loggers import Logger
 from framework.optim import Optimizer
@@ -23,6 +31,24 @@ from framework.train.progress import Progress
 from framework.train.records import Records
 from framework.train.results import Results
 from framework.train.rows import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What a Trainer does, or did last.
+
+    Attributes:
+        fn: "fit", "validate", "test" or "predict"; "" before the first.
+        status: "initializing", "running", "finished" or "interrupted".
+    """
+
+    fn: str = ""
+    status: str = "initializing"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended well."""
+        return self.status == "finished"
 
 
 class TrainerState:
@@ -63,12 +89,14 @@ class TrainerState:
         """May be set: the same as plain data, for the loggers."""
         self.resume_source: str | None = None
         """The checkpoint that this fit goes on from."""
-        self.should_stop = False
-        """May be set: ends the training after the current batch."""
+        self._should_stop = False
         self.has_begun = False
         """Whether a first batch has been used; what is raised before that is a refusal."""
         self.sanity_checking = False
         """Whether the trial validation is running."""
+        self.ckpt_path: str | None = None
+        """The checkpoint that the latest call was given, or found."""
+        self._state = RunState()
         self._accumulates = 1
         self._stage = ""
         self._evaluating = ""
@@ -92,7 +120,7 @@ class TrainerState:
         return self.progress.global_step if counters is None else counters[1]
 
     def _counters_of_the_call(self) -> Any:
-        """Epoch and updates as numbers of the call, while `compile` records a step; else None."""
+        """Epoch, updates and batch as numbers of the call, while `compile` records a step; else None."""
         return None if self._fit is None else self._fit.port.counters
 
     @property
@@ -101,7 +129,29 @@ class TrainerState:
         progress = self.progress
         if progress.exhausted or self._fit is None:
             return progress.exhausted
+        if (counters := self._counters_of_the_call()) is not None:
+            return bool(counters[2] + 1 >= self._fit.num_batches)
         return progress.batch + progress.in_step >= self._fit.num_batches
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the training is to end after the current batch. May be set."""
+        return self._should_stop
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        versions.told(self, "should_stop")
+        self._should_stop = value
+
+    @property
+    def state(self) -> RunState:
+        """What it does, or did last, and how that stands."""
+        return self._state
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the latest fit, validation, test or prediction ended by a signal or an exception."""
+        return self._state.status == "interrupted"
 
     @property
     def fitting(self) -> bool:
@@ -246,16 +296,19 @@ class TrainerState:
     @property
     def callback_metrics(self) -> dict[str, float]:
         """Every logged metric's latest value; reading it waits for the device."""
+        versions.refuse("trainer.callback_metrics is read, which changes from call to call")
         return self.rows.callback_metrics(None if self._fit is None else self._fit.results)
 
     @property
     def logged_metrics(self) -> dict[str, float]:
         """The values that loggers got last."""
+        versions.refuse("trainer.logged_metrics is read, which changes from call to call")
         return dict(self.rows.logged)
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """The metrics logged with `prog_bar=True`; reading it waits for the device."""
+        versions.refuse("trainer.progress_bar_metrics is read, which changes from call to call")
         return self.rows.bar_metrics((None if self._fit is None else self._fit.results, self._results))
 
     # -- parts ---------------------------------------------------------------------------------------
@@ -267,8 +320,8 @@ class TrainerState:
 
     @property
     def optimizers(self) -> list[Optimizer]:
-        """The optimizer, in a list; empty before it is made."""
-        return [] if self._fit is None else [self._fit.optimizer]
+        """The optimizers; none before they are made."""
+        return [] if self._fit is None else list(self._fit.optimizers)
 
     @property
     def lr_scheduler_configs(self) -> list[LRSchedulerConfig]:
@@ -315,6 +368,11 @@ class TrainerState:
     def checkpoint_callback(self) -> ModelCheckpoint | None:
         """The first callback that saves checkpoints."""
         return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def progress_bar_callback(self) -> TQDMProgressBar | None:
+        """The callback that shows the progress."""
+        return next((callback for callback in self.callbacks if isinstance(callback, TQDMProgressBar)), None)
 
     @property
     def early_stopping_callbacks(self) -> list[EarlyStopping]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from framework.backend.dtypes import dtype as dtype_named
-from framework.callbacks import Callback, ModelCheckpoint, ModelSummary, Timer, TQDMProgressBar
+from framework.callbacks import Callback, Timer
 from framework.errors import ConfigError
 from framework.loggers import Logger
 from framework.loggers.console import say
@@ -21,13 +20,15 @@ from framework.train.evaluation import Evaluation, by_loader, evaluate, print_ta
 from framework.train.fitstate import Fit
 from framework.train.loop import train
 from framework.train.module import TrainModule
-from framework.train.optimization import read_optimizers
+from framework.train.precision import check_backend
+from framework.train.precision import named as named_precision
 from framework.train.profiling import profile_evaluation, profile_fit
 from framework.train.records import Heading
 from framework.train.results import Results
 from framework.train.saving import Saving
 from framework.train.signals import Interrupted
 from framework.train.stage import Stage
+from framework.train.state import RunState
 
 
 class Trainer(Saving):
@@ -40,7 +41,9 @@ class Trainer(Saving):
         backend: a backend's name, a device such as "cuda:1", or "auto" for the best that works here.
         accelerator: Lightning's name for the same ("cpu", "gpu"); give one of the two.
         devices: 1 or "auto"; `[1]` is the second device.
-        precision: "32-true" or "64-true", the dtype of parameters and floating-point batches.
+        strategy: "auto", "single_device" or a `fw.strategies.SingleDevice`: one process, one device.
+        precision: "32-true" or "64-true", the dtype of parameters and floating-point batches; "bf16-mixed" or
+            "16-mixed", float32 whose products are of rounded operands.
         logger: loggers beside the run folder's own rows; False for neither.
         callbacks: a callback or a list of them.
         fast_dev_run: try everything on so many batches (True: one), keeping nothing.
@@ -80,8 +83,9 @@ class Trainer(Saving):
         backend: str = "auto",
         accelerator: str | None = None,
         devices: int | str | list[int] = "auto",
-        precision: str | int = "32-true",
-        logger: Logger | list[Logger] | bool = True,
+        strategy: str | SingleDevice = "auto",
+        precision: str | int | None = "32-true",
+        logger: Logger | list[Logger] | bool | None = True,
         callbacks: list[Callback] | Callback | None = None,
         fast_dev_run: bool | int = False,
         max_epochs: int | None = None,
@@ -96,10 +100,10 @@ class Trainer(Saving):
         val_check_interval: int | float | None = None,
         check_val_every_n_epoch: int | None = 1,
         num_sanity_val_steps: int | None = None,
-        log_every_n_steps: int = 50,
-        enable_checkpointing: bool = True,
-        enable_progress_bar: bool = True,
-        enable_model_summary: bool = True,
+        log_every_n_steps: int | None = 50,
+        enable_checkpointing: bool | None = True,
+        enable_progress_bar: bool | None = True,
+        enable_model_summary: bool | None = True,
         accumulate_grad_batches: int = 1,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
@@ -111,34 +115,34 @@ class Trainer(Saving):
     ) -> None:
         super().__init__()
         n = self.fast_dev_run = options.fast_dev_run(fast_dev_run)
-        self.callbacks = checks.with_timer(checks.check_callbacks(callbacks, enable_checkpointing), max_time)
+        self._saves = enable_checkpointing is not False and not n
+        self.callbacks = checks.with_timer(
+            checks.check_callbacks(callbacks, enable_checkpointing is not False), max_time
+        )
         is_timed = any(isinstance(callback, Timer) and callback.duration is not None for callback in self.callbacks)
         self.duration = options.duration(max_epochs, min_epochs, max_steps, min_steps, n, is_timed)
         self.limits = options.limits(
             limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches, overfit_batches, n
         )
         self.validation = options.validation(val_check_interval, check_val_every_n_epoch, num_sanity_val_steps, n)
-        self.log_every_n_steps = options.count("log_every_n_steps", log_every_n_steps, lowest=0)
+        every = 50 if log_every_n_steps is None else log_every_n_steps
+        self.log_every_n_steps = options.count("log_every_n_steps", every, lowest=0)
         self.accumulate_grad_batches = checks.check_accumulation(accumulate_grad_batches, self.callbacks)
         clipping = options.clipping(gradient_clip_val, gradient_clip_algorithm)
         self.gradient_clip_val, self.gradient_clip_algorithm = clipping
         self.compile = compile
-        self.precision = precision
-        self.dtype = dtype_named(options.precision_dtype(precision))
+        self.precision = precision = "32-true" if precision is None else precision
+        self.numbers = named_precision(precision)
+        self.dtype = dtype_named(self.numbers.dtype)
         self.default_root_dir = "." if default_root_dir is None else str(default_root_dir)
         self.profiler = options.profiler(profiler)
         self.detect_anomaly = detect_anomaly
-        self._saves = enable_checkpointing and not n
-        wanted = {
-            ModelCheckpoint: self._saves,
-            TQDMProgressBar: enable_progress_bar,
-            ModelSummary: enable_model_summary,
-        }
-        for kind, is_wanted in wanted.items():
-            if is_wanted and not any(isinstance(callback, kind) for callback in self.callbacks):
-                self.callbacks.append(kind())
+        checks.add_defaults(
+            self.callbacks, self._saves, enable_progress_bar is not False, enable_model_summary is not False
+        )
         self.loggers = checks.check_loggers(logger)
-        self.strategy = SingleDevice(options.device_string(backend, accelerator, devices))
+        self.strategy = options.strategy(strategy, backend, accelerator, devices)
+        check_backend(self.numbers, self.strategy.backend)
 
     # -- entry points --------------------------------------------------------------------------------
 
@@ -167,7 +171,7 @@ class Trainer(Saving):
             Interrupted: a signal has stopped the training; its state is saved.
         """
         module = checks.check_module(model, "fit")
-        checks.check_fit(module)
+        checks.check_fit(module, self)
         train_dataloaders, datamodule = checks.check_data_arguments(
             (train_dataloaders, val_dataloaders), datamodule, "fit"
         )
@@ -180,9 +184,7 @@ class Trainer(Saving):
             fit.fire(fit.hooks.fit_start)
             profile_fit(fit, self.profiler, stage.ended)
             with fit.stop:
-                if not fit.goes_on():
-                    warnings.warn(preparation.nothing_to_do(self), UserWarning, stacklevel=2)
-                elif saved is None:
+                if fit.goes_on() and saved is None:
                     self._sanity_check(fit)
                 self._begin_run(fit, stage)
                 try:
@@ -261,10 +263,13 @@ class Trainer(Saving):
             self.strategy.is_automatic = False
             say(f"backend: {self.strategy.device} (the best that works here)")
         self.module, self.datamodule, self._stage = module, datamodule, name
+        self._state = RunState(name, "running")
+        self.callbacks = checks.with_own_callbacks(self.callbacks, module)
         return Stage(self, name, module, datamodule, self._end_stage)
 
     def _end_stage(self, status: str) -> None:
         stage, self._stage, self._evaluating, self._results = self._stage, "", "", None
+        self._state = RunState(stage, "finished" if status == "success" else "interrupted")
         try:
             self.background.finish()
         except BaseException:
@@ -302,7 +307,7 @@ class Trainer(Saving):
     def remake_optimizers(self) -> None:
         """Ask the module's `configure_optimizers` again, before training has begun."""
         fit = self._within_fit("remake_optimizers")
-        fit.use_optimizer(*read_optimizers(fit.module.configure_optimizers(), type(fit.module).__name__))
+        fit.use_optimizers(*preparation.optimizers_of(self, fit.module))
 
     def _within_fit(self, method: str) -> Fit:
         if self._fit is None or not self.fitting:
@@ -367,13 +372,17 @@ class Trainer(Saving):
             )
         module = checks.check_module(model, stage_name)
         dataloaders, datamodule = checks.check_data_arguments((dataloaders,), datamodule, stage_name)
-        weights = None if ckpt_path is None else checkpoint.load(self._find_checkpoint(ckpt_path, module))["model"]
+        source = None if ckpt_path is None else self._find_checkpoint(ckpt_path, module)
+        self.ckpt_path = None if source is None else str(source)
+        weights = None if source is None else checkpoint.load(source)["model"]
         found: list[dict[str, float]] = []
         with self._begin_stage(stage_name, module, datamodule) as stage:
             self.strategy.place(module, self.dtype)
             if weights is not None:
                 module.load_state_dict(weights)
-            job = preparation.evaluation_of(self, stage, dataloaders)
+            kind, _ = preparation.EVALUATIONS[stage_name]
+            self.sources[kind] = preparation.sources_of(kind, stage, self, dataloaders)
+            job = preparation.evaluation_of(self, stage)
             job.keeps_outputs = keeps_outputs
             results = job.results
 

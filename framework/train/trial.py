@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def everything_kept(fit: Fit) -> Iterator[None]:
-    """Whatever is trained, drawn, read and logged within: afterwards the run stands where it stood before."""
+def everything_kept(fit: Fit, with_positions: bool = True) -> Iterator[None]:
+    """Whatever is trained, drawn, read and logged within: afterwards the run stands where it stood before.
+
+    Args:
+        fit: the training.
+        with_positions: whether the training data are read within.
+    """
     module, optimizer, port = fit.module, fit.optimizer, fit.port
     with no_grad():
         weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        beside = [(b, b.detach().clone()) for name, b in module.named_buffers() if name not in weights]
     metrics = [(metric, metric.state_dict()) for metric in resume.module_metrics(module).values()]
     gradients = [(p, p.grad) for p in module.parameters()]
     rates = [group.get("lr") for group in optimizer.param_groups]
@@ -30,7 +36,7 @@ def everything_kept(fit: Fit) -> Iterator[None]:
     results = port.results
     module.train()
     try:
-        with resume.positions_kept([fit.train]):
+        with resume.positions_kept([fit.train] if with_positions else []):
             port.results = Results("training", fit.move.backend, {}, by_step=True)
             yield
     finally:
@@ -38,6 +44,8 @@ def everything_kept(fit: Fit) -> Iterator[None]:
         for part, training in modes:
             part.training = training
         module.load_state_dict(weights)
+        for buffer, value in beside:
+            buffer.assign(value)
         for metric, state in metrics:
             metric.reset()
             metric.load_state_dict(state)
@@ -72,6 +80,11 @@ def try_learning_rates(fit: Fit, rates: Sequence[float], goes_on: Callable[[floa
         ConfigError: the optimizer has no learning rate.
     """
     owner = type(fit.module).__name__
+    if fit.whole_step is not None:
+        raise ConfigError(
+            f"{owner}: learning rates are tried by updates that the Trainer makes, so there must be automatic "
+            "optimization and an optimizer without a closure"
+        )
     losses: list[float] = []
     with everything_kept(fit):
         optimizer, _ = read_optimizers(fit.module.configure_optimizers(), owner)
@@ -97,7 +110,7 @@ def try_learning_rates(fit: Fit, rates: Sequence[float], goes_on: Callable[[floa
                     fit.clip(optimizer)
                 optimizer.step()
                 losses.append(loss.item())
-                if len(losses) == len(rates) or not goes_on(losses[-1]):
+                if not goes_on(losses[-1]) or len(losses) == len(rates):
                     return losses
             if len(losses) == tried:
                 raise ConfigError(f"{owner}.training_step skipped every batch: there is no loss to look at")

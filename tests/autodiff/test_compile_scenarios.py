@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import compile_python  # noqa: F401 - adds scenarios
+import compile_seen  # noqa: F401 - adds scenarios
 import compile_values  # noqa: F401 - adds scenarios
 import numpy as np
 import pytest

@@ -107,6 +107,88 @@ def test_exact_resume_of_ema(small, tmp_path, norm):
     assert trees["extra"]["EMA"]["current"].keys() <= trees["model"].keys()
 
 
+class Tied(fw.TrainModule):
+    """One matrix at both ends, trained by an optimizer with more state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = fw.nn.Linear(3, 3), fw.nn.Linear(3, 3)
+        self.last.weight = self.first.weight
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return ((self.last(fw.nn.functional.relu(self.first(x))) - y) ** 2).mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.training_step(batch, batch_idx))
+
+    def configure_optimizers(self):
+        return fw.optim.Adam(self.parameters(), lr=0.05)
+
+
+@pytest.mark.parametrize("make", [lambda: EMA(0.7), lambda: StochasticWeightAveraging(0.02, 1, annealing_epochs=1)])
+def test_compiled_it_equals_eager_to_the_last_bit_and_ties_stay(small, tmp_path, make):
+    found = {}
+    for compile in (False, True):
+        records = Records()
+        trainer = small.trainer(tmp_path / str(compile), make(), records, compile=compile)
+        trainer.fit(Tied(), small.loader(), small.loader(2))
+        found[compile] = (records.after, records.validated, weights(trainer.module))
+        assert trainer.module.last.weight is trainer.module.first.weight
+        np.testing.assert_equal(found[compile][2]["first.weight"], found[compile][2]["last.weight"])
+    np.testing.assert_equal(found[False], found[True])
+    small.check_exact_resume(tmp_path, lambda: [make()], [7, 12], Tied, compile=True)
+
+
+def test_several_updates_a_batch_count_as_so_many(small, tmp_path):
+    class Manual(small.Net):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            for _ in range(2):
+                self.optimizers().zero_grad()
+                self.manual_backward(self.loss(batch))
+                self.optimizers().step()
+
+        validation_step = None
+
+    del Manual.validation_step
+    ema = EMA(0.5, update_every_n_steps=3)
+    trainer = small.trainer(tmp_path, ema, max_epochs=1)
+    trainer.fit(Manual(), small.loader(), small.loader(2))
+    assert (trainer.global_step, ema.n_averaged) == (12, 4)  # after 4, 6, 10 and 12 updates
+
+
+def test_the_average_of_half_precision_is_kept_in_float32():
+    layer = fw.nn.Linear(1, 1, bias=False).to("float16")
+    layer.weight.assign([[1.0]])
+    ema = EMA(decay=0.9999)
+    ema.update(layer)
+    layer.weight.assign([[2.0]])
+    for _ in range(100):
+        ema.update(layer)
+    assert ema._average["weight"].item() == pytest.approx(1 + 1 - 0.9999**100, rel=1e-5)
+
+
+class FailsInValidation(Callback):
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if trainer.global_step == 12:
+            raise ZeroDivisionError
+
+
+def test_an_exception_within_a_validation_leaves_the_weights(small, tmp_path):
+    records, module = Records(), small.Net()
+    saver = ModelCheckpoint(save_on_exception=True)
+    trainer = small.trainer(tmp_path, EMA(0.7), records, FailsInValidation(), saver)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(module, small.loader(), small.loader(2))
+    np.testing.assert_equal(weights(module), records.after[-1])
+    saved = checkpoint.load(saver.last_model_path)
+    assert saver.last_model_path.endswith("-interrupted")
+    np.testing.assert_equal({n: np.array(a) for n, a in saved["extra"]["EMA"]["current"].items()}, records.after[-1])
+    np.testing.assert_equal({n: np.array(a) for n, a in saved["model"].items()}, records.validated[-1])
+
+
 class StopsInValidation(Callback):
     """Ends the training within a validation, as a signal does."""
 
@@ -180,13 +262,16 @@ def test_swa_by_a_part_of_the_epochs_with_an_own_mean(small, tmp_path):
 
 def test_batch_norm_is_measured_anew_for_the_mean(small, tmp_path):
     module = small.Net(norm=True)
-    trainer = small.trainer(tmp_path, StochasticWeightAveraging(0.02, 2), max_epochs=3)
+    saver = ModelCheckpoint(save_last=True, every_n_epochs=2)
+    trainer = small.trainer(tmp_path, StochasticWeightAveraging(0.02, 2), saver, max_epochs=3)
     trainer.fit(module, small.loader(), small.loader(2))
     layer = module.net[1]
     inputs = [module.net[0](fw.tensor(x)).detach().numpy() for x, _ in small.loader(shuffle=False)]
     np.testing.assert_allclose(layer.running_mean.numpy(), np.mean(np.concatenate(inputs), 0), rtol=1e-4, atol=1e-5)
     assert layer.momentum == 0.1
     assert module.training
+    last = trainer.checkpoint_callback.last_model_path  # at the end of training, after the statistics
+    np.testing.assert_equal(weights(small.Net.load_from_checkpoint(last)), weights(module))
 
 
 def test_exact_resume_of_swa(small, tmp_path):

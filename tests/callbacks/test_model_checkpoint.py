@@ -280,6 +280,39 @@ def test_what_was_saved_on_an_exception_stands_in_nobodys_way(tmp_path):
     assert set(folders(folder)) - {source.name} == {"epoch=1-step=8", "epoch=2-step=12"}
 
 
+def test_weights_alone_are_smaller_load_and_are_passed_over_on_resume(tmp_path):
+    weights = {"monitor": "score", "filename": "weights-{step}", "save_weights_only": True, "save_top_k": 2}
+    callbacks = [ModelCheckpoint(save_top_k=-1), small := ModelCheckpoint(**weights)]
+    trainer = train(tmp_path, callbacks, Scripted([3, 1, 2]))
+    folder = checkpoints(trainer)
+    assert set(folders(folder)) == {f"epoch={e}-step={4 * e + 4}" for e in range(3)} | {
+        "weights-step=8",
+        "weights-step=12",
+    }
+    assert small.best_model_path == str(folder / "weights-step=8")
+    assert "optimizer" not in json.loads((folder / "weights-step=8" / "state.json").read_text())["trees"]
+    loaded = Scripted.load_from_checkpoint(small.best_model_path)
+    full = Scripted.load_from_checkpoint(folder / "epoch=1-step=8")
+    np.testing.assert_array_equal(loaded.layer.weight.detach().numpy(), full.layer.weight.detach().numpy())
+    with pytest.raises(CheckpointError, match=r"weights alone.*load_from_checkpoint"):
+        train(tmp_path, [ModelCheckpoint()], ckpt_path=folder / "weights-step=12", max_epochs=4)
+    again = [ModelCheckpoint(save_top_k=-1), ModelCheckpoint(**weights)]
+    resumed = train(tmp_path, again, Scripted([3, 1, 2, 0]), ckpt_path="last", max_epochs=4)
+    assert Path(resumed.resume_source).name == "epoch=2-step=12"
+    assert [Path(path).name for path in again[1].best_k_models] == ["weights-step=8", "weights-step=16"]
+    assert "weights-step=12" not in folders(folder)
+
+
+def test_the_kept_ones_can_be_written_as_yaml(tmp_path):
+    import yaml
+
+    trainer = train(tmp_path, callback := ModelCheckpoint(monitor="score", save_top_k=2), Scripted([3, 1, 2]))
+    callback.to_yaml()
+    written = yaml.safe_load((checkpoints(trainer) / "best_k_models.yaml").read_text())
+    assert written == callback.best_k_models
+    assert list(written.values()) == [1.0, 2.0]
+
+
 def test_one_object_can_serve_several_runs(tmp_path):
     callback = ModelCheckpoint(monitor="score")
     for scores, best in (([3, 2, 1], 2), ([4, 5, 6], 0)):
@@ -294,6 +327,12 @@ def test_one_object_can_serve_several_runs(tmp_path):
 def test_a_taken_name_gets_a_version(tmp_path):
     trainer = train(tmp_path, ModelCheckpoint(filename="net", monitor="train_loss", save_top_k=-1))
     assert folders(checkpoints(trainer)) == ["net", "net-v1", "net-v2"]
+
+    class FromSeven(ModelCheckpoint):
+        STARTING_VERSION = 7
+
+    trainer = train(tmp_path, FromSeven(filename="net", monitor="train_loss", save_top_k=-1))
+    assert folders(checkpoints(trainer)) == ["net", "net-v7", "net-v8"]
 
 
 def test_without_versions_an_own_checkpoint_is_replaced(tmp_path):

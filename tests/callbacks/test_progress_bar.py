@@ -156,8 +156,10 @@ def test_a_file_gets_a_line_an_epoch(tmp_path):
     lines = in_file("fit(Line(), max_epochs=3)", tmp_path).splitlines()
     assert len(lines) == 3
     for epoch, line in enumerate(lines):
+        left = "" if epoch == 2 else r"  ETA 0:00:\d\d"
         pattern = (
-            rf"Epoch {epoch}/2  step {20 * (epoch + 1)}  [\d.]+ it/s  loss=[\d.e-]+  val_loss=[\d.e-]+  val_acc=0.5000"
+            rf"Epoch {epoch}/2  step {20 * (epoch + 1)}  [\d.]+ it/s{left}  loss=[\d.e-]+"
+            r"  val_loss=[\d.e-]+  val_acc=0.5000"
         )
         assert re.fullmatch(pattern, line), line
 
@@ -220,7 +222,7 @@ def test_a_long_epoch_has_a_line_every_thirty_seconds_then_rarer(monkeypatch, ca
     now = 0.0
     monkeypatch.setattr(views.time, "monotonic", lambda: now)
     lines = Lines()
-    lines.start(epochs=1, step=0)
+    lines.start(epochs=1, step=0, steps=86_400)
     lines.begin("Epoch 0/0", 86_400, 0)
     times = []
     for step in range(1, 86_401):
@@ -232,15 +234,15 @@ def test_a_long_epoch_has_a_line_every_thirty_seconds_then_rarer(monkeypatch, ca
     assert times[:3] == [30.0, 60.0, 90.0]
     assert all(b - a >= 30.0 for a, b in itertools.pairwise(times))
     assert len(log) < 20_000
-    assert log.splitlines()[0] == "Epoch 0/0  batch 30/86400  step 30  1.0 it/s  loss=0.5000"
+    assert log.splitlines()[0] == "Epoch 0/0  batch 30/86400  step 30  1.0 it/s  ETA 23:59:30  loss=0.5000"
 
 
 def test_validation_does_not_count_into_the_rate(monkeypatch, capsys):
     now = 0.0
     monkeypatch.setattr(views.time, "monotonic", lambda: now)
     lines = Lines()
-    lines.start(epochs=1, step=0)
-    lines.begin("Epoch 0/0", 100, 0)
+    lines.start(epochs=2, step=0, steps=200)
+    lines.begin("Epoch 0/1", 100, 0)
     now = 10.0
     lines.begin_side("Validation", 5)
     now = 55.0
@@ -248,7 +250,38 @@ def test_validation_does_not_count_into_the_rate(monkeypatch, capsys):
     now = 100.0
     lines.end_side()
     lines.end(100, {})
-    assert capsys.readouterr().out.splitlines() == ["Validation  batch 3/5", "Epoch 0/0  step 100  10.0 it/s"]
+    assert capsys.readouterr().out.splitlines() == [
+        "Validation  batch 3/5",
+        "Epoch 0/1  step 100  10.0 it/s  ETA 0:01:40",  # but into the time that is left
+    ]
+
+
+@pytest.mark.parametrize(("first", "last"), [(50, 100), (0, float("inf"))])
+def test_the_time_left_is_that_of_this_process(monkeypatch, capsys, first, last):
+    """A resumed run knows nothing of the speed before; one without an end has no time left to tell."""
+    now = 0.0
+    monkeypatch.setattr(views.time, "monotonic", lambda: now)
+    lines = Lines()
+    lines.start(epochs=1, step=first, steps=last)
+    lines.begin("Epoch 0/0", 100, first)
+    now = 10.0
+    lines.draw(first + 5, first + 5, {})
+    assert capsys.readouterr().out.rstrip().endswith("0.5 it/s  ETA 0:01:30" if first else "0.5 it/s")
+
+
+NOTEBOOK = """
+    import types
+    sys.modules["IPython"] = types.ModuleType("IPython")
+    sys.modules["IPython"].get_ipython = lambda: types.SimpleNamespace(kernel="a kernel" if %r else None)
+    fit(Line(pause=0.02), max_epochs=2)
+"""
+
+
+def test_a_notebook_gets_lines_although_its_streams_say_that_they_are_a_terminal(tmp_path):
+    shown = in_terminal(NOTEBOOK % True, tmp_path)
+    assert [line.split("  ")[:2] for line in shown.splitlines()] == [["Epoch 0/1", "step 20"], ["Epoch 1/1", "step 40"]]
+    assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|[^\x00-\x7f]", shown)
+    assert "\r" in in_terminal(NOTEBOOK % False, tmp_path).replace("\r\n", "\n")  # IPython in a terminal: the bar
 
 
 def test_a_negative_rate_is_refused():

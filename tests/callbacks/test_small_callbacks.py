@@ -44,7 +44,7 @@ def test_every_hook_is_there_with_its_arguments():
         parameters = list(inspect.signature(getattr(Callback, name)).parameters)
         assert parameters == ["self", "trainer", "pl_module", *arguments], name
     public = {n for n, member in vars(Callback).items() if callable(member) and not n.startswith("_")}
-    assert public == {*HOOKS, "state_dict", "load_state_dict"}
+    assert public == {*HOOKS, "state_dict", "load_state_dict", "log", "log_dict"}
 
 
 class Line(fw.TrainModule):
@@ -140,22 +140,28 @@ class Block(fw.nn.Module):
 def test_the_table_shows_modules_modes_and_totals():
     model = fw.nn.Module()
     model.block, model.head = Block(), fw.nn.Linear(100, 10)
+    model.scale = fw.nn.Parameter(fw.tensor([1.0]))
     model.head.requires_grad_(False)
     model.block.drop.eval()
     assert summarize(model).splitlines() == [
-        "  Name   Type    Params  Mode",
-        "  block  Block   30,100  train",
-        "  head   Linear   1,010  train",
-        "31,110 parameters, 30,100 trainable, 1,010 frozen; 124.4 kB",
+        "  | Name         | Type   | Params | Mode",
+        "------------------------------------------",
+        "0 | block        | Block  | 30.1 K | train",
+        "1 | head         | Linear | 1.0 K  | train",
+        "  | other params | n/a    | 1      | n/a",
+        "------------------------------------------",
+        "30.1 K    Trainable params",
+        "1.0 K     Non-trainable params",
+        "31.1 K    Total params",
+        "124.4 kB  Total params size",
+        "5         Modules in train mode",
+        "1         Modules in eval mode",
     ]
-    assert [line.split()[0] for line in summarize(model, 2).splitlines()[1:-1]] == [
-        "block",
-        "block.inner",
-        "block.drop",
-        "head",
-    ]
-    assert summarize(model, 2).splitlines()[3].split() == ["block.drop", "Dropout", "0", "eval"]
+    deeper = [[cell.strip() for cell in line.split("|")] for line in summarize(model, 2).splitlines()[2:7]]
+    assert [row[1] for row in deeper] == ["block", "block.inner", "block.drop", "head", "other params"]
+    assert deeper[2] == ["2", "block.drop", "Dropout", "0", "eval"]
     assert "block.inner.0" in summarize(model, -1)
+    assert summarize(model, 0).splitlines()[0] == "30.1 K    Trainable params"
 
 
 def test_a_shared_parameter_counts_once_in_the_totals():
@@ -163,12 +169,63 @@ def test_a_shared_parameter_counts_once_in_the_totals():
     model.a, model.b = fw.nn.Linear(3, 3), fw.nn.Linear(3, 3)
     model.b.weight = model.a.weight
     lines = summarize(model).splitlines()
-    assert [line.split()[2] for line in lines[1:3]] == ["12", "12"]
-    assert lines[-1].startswith("15 parameters")
+    assert [line.split("|")[3].strip() for line in lines[2:4]] == ["12", "12"]
+    assert "15        Total params" in lines
+
+
+class Shapes(Line):
+    """Two inputs, two outputs of a part, a part that is not called, noise and running statistics."""
+
+    def __init__(self, wrong: bool = False) -> None:
+        super().__init__()
+        self.norm = fw.nn.BatchNorm1d(2)
+        self.drop = fw.nn.Dropout(0.5)
+        self.rnn = fw.nn.RNN(2, 3, batch_first=True)
+        self.unused = fw.nn.ReLU()
+        self.layer.eval()
+        self.example_input_array = np.ones((4, 3 if wrong else 2)), np.ones((4, 5, 2))
+
+    def forward(self, x, sequence):
+        return self.layer(self.drop(self.norm(x))), self.rnn(sequence)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_shapes_come_from_the_example_and_nothing_else_changes(tmp_path, capsys, compile):
+    found = {}
+    for name, depth in (("with", 1), ("without", 0)):
+        fw.seed_everything(0)
+        trainer = fit(tmp_path / name, Shapes(), ModelSummary(depth), max_steps=3, compile=compile)
+        found[name] = {key: value.numpy() for key, value in trainer.module.state_dict().items()}
+        assert [part.training for part in trainer.module.children()] == [False, True, True, True, True]
+    np.testing.assert_equal(found["with"], found["without"])
+    table = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    assert table[0][-2:] == ["In sizes", "Out sizes"]
+    assert [row[1::4] + row[-1:] for row in table[2:7]] == [
+        ["layer", "[4, 2]", "[4, 1]"],
+        ["norm", "[4, 2]", "[4, 2]"],
+        ["drop", "[4, 2]", "[4, 2]"],
+        ["rnn", "[4, 5, 2]", "[[4, 5, 3], [1, 4, 3]]"],
+        ["unused", "?", "?"],
+    ]
+
+
+def test_an_example_that_does_not_fit_costs_a_warning(tmp_path, capsys):
+    with pytest.warns(UserWarning, match=r"Shapes.example_input_array does not go through forward: ShapeError: .*3"):
+        fit(tmp_path, Shapes(wrong=True), ModelSummary(), max_steps=1)
+    assert "In sizes" not in capsys.readouterr().out
+
+
+def test_an_example_goes_in_as_forward_takes_it():
+    model = fw.nn.Linear(2, 3).to(fw.float64)
+    outer = fw.nn.Sequential(model)
+    for example in (np.ones((1, 2)), fw.tensor([[1.0, 2.0]]), (np.ones((1, 2)),), {"input": np.ones((1, 2))}):
+        assert "| [1, 2]   | [1, 3]" in summarize(outer, example=example), example
+    table = fw.nn.Sequential(fw.nn.Embedding(5, 4))
+    assert "| [2]      | [2, 4]" in summarize(table, example=np.array([1, 2]))
 
 
 def test_it_is_printed_once_at_the_start_of_fit(tmp_path, capsys):
     fit(tmp_path, Line(), max_steps=1, enable_model_summary=True)
-    assert capsys.readouterr().out.splitlines()[-1] == "3 parameters, all trainable; 12 B"
+    assert "3         Total params" in capsys.readouterr().out.splitlines()
     fit(tmp_path, Line(), ModelSummary(max_depth=0), max_steps=1, enable_model_summary=True)
     assert capsys.readouterr().out == ""

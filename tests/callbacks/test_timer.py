@@ -89,5 +89,23 @@ def test_minimum_steps_come_first(small, tmp_path):
     assert trainer.global_step == 3
 
 
+def test_time_counts_on_in_a_resumed_run_and_a_longer_duration_goes_on(small, tmp_path):
+    first = Timer(timedelta(seconds=0.1), verbose=False)
+    trainer = small.trainer(tmp_path, Slow(0.04), first, max_epochs=40)
+    trainer.fit(small.Net(), small.loader())
+    done = trainer.global_step
+    again = Timer(timedelta(seconds=0.1), verbose=False)
+    same = small.trainer(tmp_path, again, max_epochs=40)
+    with pytest.warns(UserWarning, match="should_stop is set"):
+        same.fit(small.Net(), small.loader(), ckpt_path="last")
+    assert again.time_elapsed() >= 0.1
+    assert same.global_step == done
+    longer = Timer(timedelta(seconds=60), verbose=False)
+    more = small.trainer(tmp_path, longer, max_steps=done + 3, max_epochs=-1)
+    more.fit(small.Net(), small.loader(), ckpt_path="last")
+    assert more.global_step == done + 3
+    assert longer.time_elapsed() >= 0.1
+
+
 def test_exact_resume(small, tmp_path):
     small.check_exact_resume(tmp_path, lambda: [Timer("01:00:00:00")], [4, 12])

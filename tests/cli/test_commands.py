@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from framework.cli import yaml12
+from framework.cli.examples import EXAMPLES
+from framework.cli.main import COMMANDS
 from framework.cli.nodes import plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -466,8 +469,33 @@ def test_no_command_shows_the_usage_on_stderr(fw):
     assert "usage: fw COMMAND" in done.err
 
 
-@pytest.mark.parametrize("command", ["train", "validate", "test", "predict", "plugins", "doctor", "new"])
-def test_every_command_has_help(fw, command):
+def test_a_finished_run_that_is_resumed_keeps_its_summary(fw):
+    fw("train", "my.yaml")
+    before = summary("runs/my/version_0")
+    with pytest.warns(UserWarning, match="nothing to train"):
+        assert fw("train", "my.yaml", "--resume", "last").code == 0
+    after = summary("runs/my/version_0")
+    assert after["metrics"].keys() == before["metrics"].keys() > {"val_acc"}
+    assert after["steps"] == before["steps"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(fw, command):
     done = fw(command, "--help")
     assert done.code == 0
     assert f"usage: fw {command}" in done.out
+    assert re.search(rf"^ *fw {command} ?.*$", done.out.partition("options:")[2], re.MULTILINE)
+    assert max(map(len, done.out.splitlines())) <= 120
+
+
+def test_the_examples_of_a_command_are_understood(fw):
+    """Each line is split into options as the command itself would; an unknown one would be refused."""
+    from framework.cli import options
+
+    for command, text in EXAMPLES.items():
+        for line in text.splitlines():
+            words = re.split(r"  +| && ", line.strip())[0].split()
+            if words[1] == command and command in options.CONFIG_COMMANDS:
+                args = options.parse(command, words[2:], options.add_config_arguments)
+                assert args is not None
+                assert args.configs

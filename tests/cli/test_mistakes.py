@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+
+GOLDEN = (Path(__file__).parent / "mistakes.txt").read_text().split("=" * 60 + "\n")[1:]
+"""The commonest mistakes: what is written over a sound config, and the whole message."""
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=range(1, len(GOLDEN) + 1))
+def test_the_whole_message(fw, case):
+    """File, line and key path; what was expected and given; the nearest valid name, where one comes close."""
+    text, message = case.split("-" * 60 + "\n")
+    fw.write("bad.yaml", text)
+    told = fw.refused("check", "my.yaml", "bad.yaml").replace(str(fw.folder), "FOLDER")
+    assert re.sub(r"Searched .* and the", "Searched … and the", told) == message.rstrip("\n")
+
+
+def test_there_are_twenty_and_each_names_its_line():
+    assert len(GOLDEN) >= 20
+    assert all(case.split("-" * 60 + "\n")[1].startswith("bad.yaml:") for case in GOLDEN)
+
 
 CONFIGS = [
     ("trainer:\n  max_epoch: 3", "bad.yaml:2: trainer.max_epoch: Trainer has no argument 'max_epoch'. Did you mean 'max_epochs'?"),
@@ -30,7 +51,7 @@ CONFIGS = [
     ("trainer:\n  callbacks:\n  - class_path: ModelCheckpoint\n    init_args:\n      mode: mx", "bad.yaml:5: trainer.callbacks.0.init_args.mode: expected 'min' or 'max', got 'mx'"),
     ("trainer:\n  callbacks: SGD", "bad.yaml:2: trainer.callbacks: expected"),
     ("trainer:\n  backend: cuppy", "bad.yaml:2: trainer.backend: unknown backend 'cuppy'."),
-    ("trainer:\n  precision: 16-mixed", "bad.yaml:2: trainer.precision: "),
+    ("trainer:\n  precision: bf16-mixed", "bad.yaml:2: trainer.precision: "),
     ("trainer:\n  limit_train_batches: 1.5", "bad.yaml:2: trainer.limit_train_batches: "),
     ("trainer:\n  backend: cpu\n  accelerator: cpu", "trainer.backend: backend='cpu' and accelerator='cpu' mean the same thing") ,
     ("lr_scheduler:\n  class_path: OneCycelLR", "bad.yaml:2: lr_scheduler.class_path: no class 'OneCycelLR'. Did you mean 'OneCycleLR'?"),
@@ -102,6 +123,12 @@ def test_a_backend_whose_device_is_absent(fw):
     else:
         pytest.skip("there is a GPU here")
     assert fw.refused("train", "my.yaml", "--trainer.backend", "cuda").startswith("--trainer.backend: ")
+
+
+def test_a_class_of_another_library_leads_to_ours(fw):
+    fw.write("other.py", "class Adam:\n    pass\n")
+    message = fw.refused("train", "my.yaml", "--optimizer", "other.Adam")
+    assert message == "--optimizer: other.Adam is not an Optimizer. Did you mean 'Adam'?"
 
 
 def test_labels_out_of_range(fw):

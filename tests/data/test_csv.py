@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framework import errors
 from framework.autodiff import modes
 from framework.data import CSVDataset, DataLoader, random_split
+from framework.data.csvcolumns import MISSING
 
 PEOPLE = """age,city,income,note,label
 30,Rome,1000.5,"says ""hi"", twice",yes
@@ -44,40 +45,127 @@ def whole(data, **options) -> tuple[np.ndarray, ...]:
 
 # -- values ----------------------------------------------------------------------------------------
 
-cell = st.one_of(
-    st.floats(-1e100, 1e100).map(repr),
-    st.integers(-(10**6), 10**6).map(str),
+spaces = st.sampled_from(["", "", "", " ", "\t", "\u00a0"])
+number = st.one_of(
+    st.integers(-99, 99).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.integers(-(10**25), 10**25).map(str),
     st.decimals(-1000, 1000, places=3).map(str),
 )
-text = st.text(st.sampled_from('ab ,"\n;é'), max_size=4)
+odd = st.sampled_from(
+    ["1_000", "+5", "-0.0", "1e-400", ".5", "5.", "0x10", "1d5", "1e5000", "-inf", "nan", "NA", "", "#3", "1 2", "1j",
+     "--1", "1__0", "5\x00", "1,5", '"', "\u0661\u0662", "1\n2", "1\r2", "a"]
+)  # fmt: skip
+cell = st.tuples(spaces, st.one_of(number, number, number, number, odd), spaces).map("".join)
+text = st.text(st.sampled_from("ab ,\"\n\r;é\t\x0b\x1c\x85\u2028\x00#\\'"), max_size=5)
+EXAMPLES = 1000 if os.environ.get("FW_TEST_CASES") == "full" else 100
+FORMS = {
+    "quoting": [csv.QUOTE_MINIMAL, csv.QUOTE_ALL],
+    "end": ["\n", "\r\n"],
+    "text": [False, True],
+    "blank": [0, 1, 2],
+}
 
 
-@given(st.integers(1, 4), st.integers(1, 5), st.lists(st.tuples(cell, cell, text), min_size=1, max_size=14), st.data())
-def test_values_are_those_of_the_standard_reader(tmp_path_factory, buffer, size, rows, data):
-    path = tmp_path_factory.mktemp("csv") / "t.csv"
-    quoting = data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
-    end = data.draw(st.sampled_from(["\n", "\r\n"]))
-    with_text = data.draw(st.booleans())
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, quoting=quoting, lineterminator=end)
-    writer.writerow(["a", "b", "t"] if with_text else ["a", "b"])
-    writer.writerows([row if with_text else row[:2] for row in rows])
-    path.write_text(out.getvalue(), newline="")
-    table = CSVDataset(path, "b", features=["a"], buffer=buffer, dtypes={"a": "float64", "b": "float64"})
+def as_number(cell: str) -> float:
+    """What a cell says; NaN where nothing is there.
+
+    Raises:
+        ValueError: it is no finite number.
+    """
+    if cell.strip() in MISSING:
+        return math.nan
+    value = float(cell)
+    if math.isinf(value):
+        raise ValueError(cell)
+    return value
+
+
+def write_table(path, rows: list[tuple[str, str, str]], form: dict) -> list[list[str]] | None:
+    """Write rows; and what the standard library's reader finds in the file, None where it is no table of numbers."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=form["quoting"], lineterminator=form["end"])
+        width = 3 if form["text"] else 2
+        writer.writerow(["a", "b", "t"][:width])
+        for k, row in enumerate(rows):
+            writer.writerow(row[:width])
+            if form["blank"] and k % form["blank"] == 0:
+                file.write(form["end"])
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            found = [row for row in csv.reader(file, strict=True) if row][1:]
+        if any(len(row) != width for row in found):
+            return None
+        numbers = [[as_number(cell) for cell in row[:2]] for row in found]
+    except (csv.Error, ValueError):
+        return None
+    return None if any(math.isnan(target) for _, target in numbers) else found
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.lists(st.tuples(cell, cell, text), min_size=1, max_size=12),
+    st.fixed_dictionaries({name: st.sampled_from(values) for name, values in FORMS.items()}),
+)
+def test_values_are_those_of_the_standard_reader(tmp_path_factory, buffer, size, rows, form):
+    """And what is no table for it, or has a cell that is no number, is refused."""
+    path = tmp_path_factory.getbasetemp() / "generated.csv"
+    rows = write_table(path, rows, form)
+    options = {"features": ["a"], "buffer": buffer, "dtypes": {"a": "float64", "b": "float64"}, "missing": -7.5}
+    if rows is None:
+        with pytest.raises(errors.DataError, match=re.escape(str(path))):
+            CSVDataset(path, "b", **options)
+        return
+    table = CSVDataset(path, "b", **options)
+    expected = np.array([[as_number(cell) for cell in row[:2]] for row in rows])
+    gaps = np.isnan(expected[:, 0])
+    filled = np.where(np.isnan(expected), -7.5, expected)
     assert len(table) == len(rows)
-    expected = np.array([[float(a), float(b)] for a, b, _ in rows])
     x, y = whole(table)
-    np.testing.assert_array_equal(x[:, 0], expected[:, 0])
-    np.testing.assert_array_equal(y, expected[:, 1])
-    seen = [
-        pair for x, y in DataLoader(table, size, True, seed=1, prefetch=0) for pair in zip(x[:, 0].tolist(), y.tolist())
-    ]
-    assert sorted(seen) == sorted(map(tuple, expected.tolist()))
-    for name, values in zip("ab", expected.T):
+    np.testing.assert_array_equal(np.c_[x, y], filled)
+    shuffled = [np.c_[x, y] for x, y in DataLoader(table, size, True, seed=1, prefetch=0)]
+    assert sorted(map(tuple, np.concatenate(shuffled).tolist())) == sorted(map(tuple, filled.tolist()))
+    for name, values in (("a", expected[~gaps, 0]), ("b", expected[:, 1])):
         found = table.statistics[name]
-        scale = max(np.abs(values).max(), 1e-300)
-        np.testing.assert_allclose(found["mean"] / scale, (values / scale).mean(), rtol=0, atol=1e-12)
-        assert (found["min"], found["max"]) == (values.min(), values.max())
+        assert found["missing"] == len(rows) - len(values)
+        if values.size:
+            scale = max(np.abs(values).max(), 1e-300)
+            assert found["mean"] / scale == pytest.approx((values / scale).mean(), rel=0, abs=1e-12)
+            assert found["std"] / scale == pytest.approx((values / scale).std(), rel=0, abs=1e-7)
+            assert (found["min"], found["max"]) == (values.min(), values.max())
+    if form["text"]:
+        words = [row[2].strip() for row in rows]
+        coded = CSVDataset(path, features=["t"], categorical=["t"], buffer=buffer, missing="mean")
+        known = coded.categories["t"]
+        assert sorted(known) == sorted({word for word in words if word not in MISSING})
+        assert [int(codes[0]) for (codes,) in coded] == [
+            known.index(word) if word in known else len(known) for word in words
+        ]
+
+
+@pytest.mark.parametrize("values", [[1.5e154], [-1e308, 1.7e308, 1e308], [1e-320, 3e-320], [1e-200, 0.0, 1e200, 3.0]])
+@pytest.mark.parametrize("buffer", [1, 2, 10])
+def test_statistics_of_very_large_and_small_numbers(write, values, buffer):
+    data = CSVDataset(write("a\n" + "".join(f"{v!r}\n" for v in values)), buffer=buffer, dtypes={"a": "float64"})
+    unit = np.abs(values).max()
+    found = data.statistics["a"]
+    assert found["mean"] / unit == pytest.approx((np.array(values) / unit).mean(), rel=1e-3 if unit < 1e-300 else 1e-12)
+    assert found["std"] / unit == pytest.approx((np.array(values) / unit).std(), rel=1e-3 if unit < 1e-300 else 1e-12)
+
+
+def test_numbers_that_a_dtype_does_not_hold_are_refused(write):
+    path = write("a,b\n1,2\n1e39,70000\n")
+    with pytest.raises(errors.DataError, match=r"line 3, column 'a': '1e39' is too large for float32.*'float64'"):
+        whole(CSVDataset(path))
+    with pytest.raises(errors.DataError, match="column 'a': '1e39' is too large for float32"):
+        whole(CSVDataset(path, "a"))
+    assert whole(CSVDataset(path, normalize=True))[0].tolist() == [[-1, -1], [1, 1]]
+    with pytest.raises(errors.DataError, match="'70000' is no integer from -32768 to 32767, but its dtype is int16"):
+        CSVDataset(path, dtypes={"b": "int16"})
+    with pytest.raises(errors.DataError, match="column 'a': '1e39' is no integer from -9007199254740992 to"):
+        CSVDataset(path, dtypes={"a": "int64"})
 
 
 def test_numbers_codes_and_target(write):

@@ -28,3 +28,10 @@ def test_page(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "assert " in script.read_text()
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PAGES.glob("*.md")))
+def test_links_lead_somewhere(name):
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", (PAGES / name).read_text(), flags=re.DOTALL | re.M)
+    for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+        assert (PAGES / target).exists(), f"{name} leads to {target}"

@@ -25,6 +25,9 @@ class Broken(Logger):
     def log_metrics(self, metrics, step=None):
         self._fail("log_metrics")
 
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self._fail("on_before_optimizer_step")
+
     def log_hyperparams(self, params):
         self._fail("log_hyperparams")
 
@@ -55,6 +58,7 @@ class Broken(Logger):
 
 CALLS = {
     "log_metrics": ({"x": 1.0}, 1),
+    "on_before_optimizer_step": (None, None, None),
     "log_hyperparams": ({},),
     "log_config": ({},),
     "attach": (None,),

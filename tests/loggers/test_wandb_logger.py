@@ -207,9 +207,16 @@ def test_with_a_key_the_server_decides(no_wandb_environment, tmp_path, where):
 
 def test_without_wandb_the_error_says_how_to_install_it(tmp_path):
     (tmp_path / "wandb" / "offline-run-1").mkdir(parents=True)  # W&B's own folder is no package
+    packages = tmp_path / "packages"  # all that is installed but W&B
+    packages.mkdir()
+    for folder in (Path(path) for path in sys.path if path.endswith("site-packages")):
+        for entry in folder.iterdir():
+            if not entry.name.startswith("wandb") and not (packages / entry.name).exists():
+                (packages / entry.name).symlink_to(entry)
     script = f"""
         import importlib.util, sys
-        sys.path[:] = [p for p in sys.path if "site-packages" not in p] + [{str(tmp_path)!r}]
+        others = [p for p in sys.path if "site-packages" not in p]
+        sys.path[:] = [*others, {str(packages)!r}, {str(tmp_path)!r}]
         from framework.errors import ConfigError
         from framework.loggers import WandbLogger
         try:
@@ -225,9 +232,15 @@ STUB = """
     import threading, sys
     class Config:
         def update(self, entries, allow_val_change=False): pass
+    class Artifact:
+        def __init__(self, **arguments): {artifact}
+        def add_file(self, path, name): pass
+    def Image(picture, **more): {image}
+    Table = Histogram = lambda *values, **more: None
     class Run:
         id, url, dir = "stub", None, "wandb/run/files"
         config = Config()
+        def log_artifact(self, artifact, aliases): {log_artifact}
         def log(self, row, step=None): {log}
         def finish(self, exit_code=0): {finish}
     run = None
@@ -239,14 +252,27 @@ STUB = """
 TRAIN = """
     import warnings
     from pathlib import Path
+    from types import SimpleNamespace
     from framework.loggers import SafeLogger, WandbLogger
     from framework.loggers.background import Feeder
     Feeder.START_S, Feeder.HANDLE_S, Feeder.FINISH_S = 0.5, 0.5, 0.5
-    logger = SafeLogger(WandbLogger(offline=True))
+    wandb = WandbLogger(offline=True, log_model="all")
+    logger = SafeLogger(wandb)
     logger.attach(Path("run"))
     logger.log_hyperparams({"lr": 0.1})
+    saved = Path("saved").absolute()
+    saved.mkdir()
+    (saved / "manifest.json").write_text("{}")
+    path = str(saved)
+    saver = SimpleNamespace(monitor=None, mode="min", save_last=None, save_top_k=1, filename=None,
+                            best_model_path=path, last_model_path=path, best_k_models={path: 1.0})
     for step in range(20_000):
         logger.log_metrics({"loss": 1.0}, step)
+        if step % 4000 == 0:
+            wandb.log_image("picture", [[[0.0]]], caption=["nothing"])
+            wandb.log_table("table", ["a"], [[1]])
+            wandb.log_histogram("histogram", [1.0, 2.0])
+            logger.after_save_checkpoint(saver)
     logger.finalize("success")
     logger.log_metrics({"test_acc": 1.0}, 20_000)
     logger.finalize("success")
@@ -263,13 +289,18 @@ BROKEN = {
     "log raises once": {"log": "Run.log = lambda self, row, step=None: None; raise ConnectionError('gone')"},
     "log hangs": {"log": FOREVER},
     "log exits": {"log": "sys.exit(3)"},
+    "images raise": {"image": "raise ValueError('no picture')"},
+    "images hang": {"image": FOREVER},
+    "artifacts raise": {"artifact": "raise OSError('no space left on device')"},
+    "artifacts hang": {"log_artifact": FOREVER},
     "finish raises": {"finish": "raise RuntimeError('late')"},
     "finish hangs": {"finish": FOREVER},
 }
 
 
 def stub(folder: Path, **parts: str) -> None:
-    filled = {"log": "pass", "finish": "pass", "module": "", "init": "pass", **parts}
+    words = ("log", "finish", "init", "image", "artifact", "log_artifact")
+    filled = {**dict.fromkeys(words, "pass"), "module": "", **parts}
     folder.mkdir()
     (folder / "wandb.py").write_text(textwrap.dedent(STUB).format(**filled))
 
@@ -282,12 +313,14 @@ def test_a_broken_client_costs_one_warning(tmp_path, how):
     assert "trained" in done.stdout
     assert done.stderr.count("RuntimeWarning") == 1, done.stderr
     assert "Traceback" not in done.stderr
+    left = list(tmp_path.glob("run/.checkpoint-*"))  # copies of checkpoints
+    assert len(left) <= (how == "artifacts hang")  # the one at hand
 
 
 def test_a_client_that_works_costs_no_warning_and_gets_every_row_once(tmp_path):
     keep = "print('row', step, row, flush=True)"
     stub(tmp_path / "stub", log=keep, finish="print('finish', exit_code, flush=True)")
-    script = TRAIN.replace("20_000", "2_000").replace('"loss": 1.0', '"loss": 1.0, "epoch": 0')
+    script = TRAIN.replace("20_000", "2_000").replace('"loss": 1.0', '"loss": 1.0, "epoch": 0').replace("4000", "500")
     done = run_child(script, tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path / "stub"), str(ROOT)]))
     assert done.stderr == ""
     rows = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("row ")]
@@ -312,6 +345,32 @@ def test_the_open_run_of_the_process_is_used_and_left_open(tmp_path):
     done = run_child(TRAIN, tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path / "stub"), str(ROOT)]))
     assert done.stderr == ""
     assert "finished" not in done.stdout
+
+
+def test_a_run_of_a_sweep_has_the_id_that_the_agent_chose(tmp_path):
+    stub(tmp_path / "stub", init="print('id', arguments['id'], flush=True)")
+    path = os.pathsep.join([str(tmp_path / "stub"), str(ROOT)])
+    sweep = {"WANDB_SWEEP_ID": "sweep", "WANDB_RUN_ID": "chosen"}
+    script = "from framework.loggers import WandbLogger; logger = WandbLogger(offline=True{}); logger.log_metrics({{}}, 1); logger.close()"
+    assert "id chosen" in run_child(script.format(""), tmp_path, PYTHONPATH=path, **sweep).stdout
+    assert "id own" in run_child(script.format(", id='own'"), tmp_path, PYTHONPATH=path, **sweep).stdout
+
+
+def test_arguments_that_make_no_sense():
+    experiment = object()
+    with pytest.raises(ConfigError, match="expected true, false or 'all'"):
+        WandbLogger(experiment=experiment, log_model="some")
+    with pytest.raises(ConfigError, match="are the same thing"):
+        WandbLogger(experiment=experiment, save_dir="a", dir="b")
+    with pytest.raises(ConfigError, match="Did you mean 'gradients'"):
+        WandbLogger(experiment=experiment, watch="gradient")
+    with pytest.raises(ConfigError, match="takes a list of pictures, got int"):
+        WandbLogger(experiment=experiment).log_image("x", 3)
+    with pytest.raises(ConfigError, match="one entry for each of 2 images"):
+        WandbLogger(experiment=experiment).log_image("x", [[], []], caption=["a"])
+    with pytest.raises(ConfigError, match="whole number of updates"):
+        WandbLogger(experiment=experiment).watch(None, log_freq=0)
+    assert WandbLogger(experiment=experiment, dir="b").save_dir == "b"
 
 
 def test_two_names_of_one_thing():

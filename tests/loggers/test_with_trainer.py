@@ -236,7 +236,13 @@ run = None
 class Run:
     id, url, dir, config = "stub", None, None, type("Config", (), {{"update": lambda self, *a, **k: None}})()
     def log(self, row, step=None): {log}
+    def log_artifact(self, artifact, aliases): {artifact}
     def finish(self, exit_code=0): pass
+class Artifact:
+    def __init__(self, **arguments): pass
+    def add_file(self, path, name): pass
+def Image(picture): {image}
+Table = Histogram = lambda *values, **more: None
 def init(**arguments):
     {init}
     return Run()
@@ -250,16 +256,27 @@ def init(**arguments):
         {"init": "threading.Event().wait()", "log": "pass"},
         {"init": "pass", "log": "raise ConnectionError('gone')"},
         {"init": "pass", "log": "threading.Event().wait()"},
+        {"image": "threading.Event().wait()"},
+        {"artifact": "raise OSError('no space left on device')"},
     ],
-    ids=["init raises", "init hangs", "log raises", "log hangs"],
+    ids=["init raises", "init hangs", "log raises", "log hangs", "image hangs", "artifact raises"],
 )
 def test_a_broken_wandb_changes_nothing_but_one_warning(tmp_path, broken):
     (tmp_path / "stub").mkdir()
-    (tmp_path / "stub/wandb.py").write_text(STUB.format(**broken))
+    (tmp_path / "stub/wandb.py").write_text(
+        STUB.format(**dict.fromkeys(("init", "log", "image", "artifact"), "pass") | broken)
+    )
     body = """
+    class Shows(Callback):
+        def on_validation_end(self, trainer, module):
+            if "wandb" in sys.argv:
+                trainer.logger.log_image("x", [np.zeros((2, 2))])
+                trainer.logger.log_table("y", ["a"], [[1]])
+                trainer.logger.log_histogram("z", next(module.parameters()))
     from framework.loggers.background import Feeder
     Feeder.START_S = Feeder.HANDLE_S = 0.5
-    trainer = fit(".", logger=WandbLogger(offline=True) if "wandb" in sys.argv else True)
+    wandb = WandbLogger(offline=True, log_model="all", watch="all", watch_freq=1) if "wandb" in sys.argv else True
+    trainer = fit(".", logger=wandb, more=[Shows()])
     print([p.detach().numpy().tobytes().hex() for p in trainer.module.parameters()])
     """
     path = os.pathsep.join([str(tmp_path / "stub"), str(ROOT)])

@@ -18,7 +18,7 @@ import framework as fw
 from framework import metrics
 from framework.autodiff import Tensor
 from framework.backend import registry
-from framework.errors import ConfigError, DTypeError, ShapeError
+from framework.errors import ConfigError, DataError, DTypeError, ShapeError
 
 BACKENDS = ("cpu", "strict")
 
@@ -202,9 +202,20 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (lambda: metrics.Accuracy(top_k=4).update(X, Y), ShapeError, "Accuracy(top_k=4): got scores of only 3 classes"),
     (lambda: metrics.Accuracy(top_k=2).update(Y, Y), ShapeError, "top_k=2 needs scores of shape (N, C)"),
+    (lambda: metrics.Accuracy().update(X, Y + 3), DataError, "Accuracy: classes are 0 to 2, got class 3; leave out"),
+    (lambda: metrics.Accuracy(top_k=2).update(X, Y - 1), DataError, "Accuracy: classes are 0 to 2, got class -1"),
     (lambda: metrics.Accuracy(top_k=0), ConfigError, "top_k must be a positive integer, got 0"),
     (lambda: metrics.Accuracy(num_classes=2.0), ConfigError, "num_classes must be a positive integer, got 2.0"),
 ]
+
+
+def test_empty_batches_and_every_dtype_of_classes_are_fine() -> None:
+    accuracy = metrics.Accuracy()
+    accuracy.update(X[:0], Y[:0])
+    assert math.isnan(accuracy.compute())
+    for dtype in ("uint8", "int16", "int64", "bool"):
+        accuracy.update(X, Y.astype(dtype))
+    assert accuracy.compute() == 1.0
 
 
 @pytest.mark.parametrize("case", range(len(ERRORS)))

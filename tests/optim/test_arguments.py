@@ -17,6 +17,9 @@ from framework.errors import ConfigError, DTypeError
 P = [[1.0]]
 ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: optim.SGD([]), ConfigError, "SGD: got no parameters; pass model.parameters()"),
+    (lambda: optim.SGD(nn.Linear(1, 1)), ConfigError, "or dicts with them, got Linear; pass model.parameters()"),
+    (lambda: optim.Adam(nn.Sequential(nn.Linear(1, 1))), ConfigError, "Adam: params are parameters, or dicts with"),
+    (lambda: optim.SGD(0.1), ConfigError, "SGD: params are parameters, or dicts with them, got float"),
     (lambda: optim.SGD([np.ones(2)]), DTypeError, "SGD: parameters are Tensors, got ndarray"),
     (lambda: optim.SGD([fw.tensor([1])]), DTypeError, "floating point, got one of int64 and shape (1,)"),
     (lambda: optim.SGD([nn.Parameter(P) * 2]), ConfigError, "is the result of operations; pass leaves"),

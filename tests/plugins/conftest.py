@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -26,3 +27,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _one_in(item: pytest.Item) -> int:
     shares = getattr(getattr(item, "cls", None), "one_in", ()) if "[" in item.name else ()
     return next((n for beginning, n in shares if item.name.startswith(beginning)), 1)
+
+
+@pytest.fixture(scope="session")
+def host_kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The CUDA plugin's kernels as functions of the host."""
+    import cuda_host_kernels
+
+    if cuda_host_kernels.COMPILER is None:
+        pytest.skip("no C++ compiler here")
+    return cuda_host_kernels.built(tmp_path_factory.mktemp("kernels"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fw_cuda import CudaBackend
-from fw_cuda.backend import PACKAGES
+from fw_cuda.installation import PACKAGES
 
 from framework.backend import registry
 from framework.cli import plugins
@@ -135,3 +135,26 @@ def test_device_names() -> None:
     assert backend.check_device("cuda:1") == "cuda:1"
     with pytest.raises(BackendError, match=r"'cuda' has no device 'cuda:2'; it has cuda, cuda:1"):
         backend.check_device("cuda:2")
+
+
+USED = (
+    "RawModule", "ndarray", "add.at", "arange", "array", "asarray", "ascontiguousarray", "asnumpy", "broadcast_to", "dtype",
+    "empty", "empty_like", "exp", "from_dlpack", "get_default_memory_pool", "isfinite", "log", "logical_and", "matmul",
+    "maximum", "sqrt", "sum", "take_along_axis", "where", "zeros", "zeros_like", "cuda.Device", "cuda.MemoryPool",
+    "cuda.MemoryPool.malloc", "cuda.MemoryPool.total_bytes", "cuda.MemoryPool.free_bytes", "cuda.Stream",
+    "cuda.Stream.begin_capture", "cuda.Stream.end_capture", "cuda.Stream.record", "cuda.Stream.wait_event",
+    "cuda.Stream.synchronize", "cuda.Graph.launch", "cuda.get_allocator", "cuda.get_current_stream",
+    "cuda.using_allocator", "cuda.runtime.getDevice", "cuda.runtime.getDeviceCount", "cuda.runtime.runtimeGetVersion",
+    "cuda.runtime.driverGetVersion",
+)  # fmt: skip
+"""What the plugin asks CuPy for."""
+
+
+def test_cupy_has_what_the_plugin_asks_for() -> None:
+    """Where CuPy is installed, with a GPU or without."""
+    cupy = pytest.importorskip("cupy", exc_type=ImportError)
+    for name in USED:
+        found = cupy
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert callable(found), name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,15 +18,29 @@ from framework.testing import BackendConformance
 make_known("torch", "TorchBackend")
 
 
-@pytest.mark.reference
-class TestTorch(BackendConformance):
-    backend = "torch"
-    optional = True
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads of torch that wait for one another are slow where the tests take all cores."""
+    try:
+        import torch
+    except ImportError:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
 def torch():
     return pytest.importorskip("torch")
+
+
+@pytest.mark.reference
+class TestTorch(BackendConformance):
+    backend = "torch"
+    optional = True
 
 
 @pytest.mark.reference

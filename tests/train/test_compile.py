@@ -41,6 +41,7 @@ class Module(fw.TrainModule):
         self.loss = nn.CrossEntropyLoss()
         self.change = change
         self.alpha = 1.0
+        self.settings: dict[str, Any] = {}
         self.accuracy = fw.metrics.Accuracy()
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -125,6 +126,20 @@ class SetsRate(fw.callbacks.Callback):
         RATES["rate"] = 1.0 + trainer.current_epoch
 
 
+class FillsSettings(fw.callbacks.Callback):
+    def __init__(self) -> None:
+        self.rate = 1.0
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.rate += 1
+        pl_module.settings["rate"] = 1.0 + trainer.current_epoch
+        pl_module.settings["callback"] = self
+
+
+def rate_of(module: Any) -> Any:
+    return module.settings["rate"] * module.settings["callback"].rate
+
+
 class KeepsOutputs(fw.callbacks.Callback):
     def __init__(self) -> None:
         self.kept: list[Any] = []
@@ -148,6 +163,13 @@ CASES = {
     "an attribute that a callback sets": {
         "change": lambda m, loss, i: loss * m.alpha, "callbacks": lambda: [SetsAlpha()],
     },
+    "a container of the module that a callback fills": {
+        "change": lambda m, loss, i: loss * rate_of(m), "callbacks": lambda: [FillsSettings()],
+    },
+    "the rate in the loss": {
+        "change": lambda m, loss, i: loss * (1 + m.trainer.optimizers[0].param_groups[0]["lr"]),
+    },
+    "the last batch in an if": {"change": lambda m, loss, i: loss * 2 if m.trainer.is_last_batch else loss},
     "accumulation": {"accumulate_grad_batches": 3},
     "clipping by norm": {"gradient_clip_val": 0.3},
     "clipping by value": {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
@@ -188,6 +210,14 @@ NOT_REPLAYED = {
     "Python state of ones own": (warms_up, "the call changes 'COUNTED'"),
     "a Python counter": (counts, "'n' of Module is set"),
     "random.random": (lambda m, loss, i: loss * random.random(), "the constant .* of multiply became"),
+    "metrics of the trainer": (
+        lambda m, loss, i: loss * (1 + m.trainer.callback_metrics.get("val_loss", 0.0)),
+        "trainer.callback_metrics is read",
+    ),
+    "a sign to stop": (
+        lambda m, loss, i: (setattr(m.trainer, "should_stop", i == 15), loss)[1],
+        "'should_stop' of Trainer is set",
+    ),
     "a value that is read": (lambda m, loss, i: loss * min(loss.item(), 1.0), "a value is read"),
 }
 

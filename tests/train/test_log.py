@@ -106,6 +106,33 @@ def test_both_forms_have_names_of_their_own(fit: Any) -> None:
     assert trainer.progress_bar_metrics == {"x_step": 4.0, "x_epoch": 2.0}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "in_training", "in_validation"),
+    [
+        ({}, ({"x"}, 3), ({"x"}, 1)),
+        ({"on_epoch": True}, ({"x_step", "x_epoch"}, 3), ({"x"}, 1)),
+        ({"on_step": True}, ({"x"}, 3), ({"x_epoch"}, 1)),
+        ({"on_step": False}, ({"x"}, 1), ({"x"}, 1)),
+        ({"on_step": True, "on_epoch": True}, ({"x_step", "x_epoch"}, 3), ({"x_epoch"}, 1)),
+        ({"on_step": False, "on_epoch": True}, ({"x"}, 1), ({"x"}, 1)),
+        ({"on_step": True, "on_epoch": False}, ({"x"}, 3), (set(), 0)),
+    ],
+    ids=str,
+)
+def test_the_forms_by_default_are_lightnings(fit: Any, arguments: Any, in_training: Any, in_validation: Any) -> None:
+    """Names in the rows, and in how many they are; in validation a value by step is for the bar alone."""
+
+    def log(module: Any, batch: Any, i: int) -> None:
+        module.log("x", batch[0].mean(), **arguments)
+
+    for trainer, expected in (
+        (fit(calls={"training_step": log}), in_training),
+        (fit(val=(1.0, 2.0, 3.0), calls={"validation_step": log}), in_validation),
+    ):
+        named = [{name for name in row if name != "step"} for row in (rows(trainer) if expected[1] else [])]
+        assert (set().union(*named), sum(map(bool, named))) == expected
+
+
 def test_integers_and_booleans_are_summed_without_overflow(fit: Any) -> None:
     trainer = fit(
         train=list(range(300)),

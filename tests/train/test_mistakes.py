@@ -70,7 +70,11 @@ def trainer(tmp_path: Path) -> Any:
         ({"accumulate_grad_batches": 0}, "accumulate_grad_batches=0: expected 1 or more"),
         ({"accumulate_grad_batches": {0: 2}}, "one number for all epochs"),
         ({"fast_dev_run": -1}, "fast_dev_run=-1"),
-        ({"precision": "16-mixed"}, "precision='16-mixed' is not available; choose one of 32-true, 64-true"),
+        ({"precision": "16-true"}, "precision='16-true' is not available; choose one of 32-true, 64-true, bf16-mixed"),
+        (
+            {"precision": "bf16-mixed"},
+            "needs bfloat16, which 'cpu' does not offer here; on it choose one of 32-",
+        ),
         ({"precision": "64-tru"}, "Did you mean '64-true'?"),
         ({"backend": "strict", "accelerator": "cpu"}, "backend='strict' and accelerator='cpu' mean the same thing"),
         ({"devices": 2}, "devices=2: one device is used"),
@@ -137,10 +141,6 @@ class OldHook(Good):
     def training_epoch_end(self, outputs: Any) -> None: ...
 
 
-class Manual(Good):
-    automatic_optimization = False
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -153,7 +153,6 @@ class Manual(Good):
         (NoOptimizers, "Did you mean it by 'configure_optimizer'?"),
         (NoInit, "NoInit.__init__ must call super().__init__() first"),
         (OldHook, "training_epoch_end, which is never called; name it on_train_epoch_end(self)"),
-        (Manual, "the Trainer makes the optimizer's steps itself"),
         (lambda: Good, "got the class Good; pass an instance: Good(…)"),
         (lambda: fw.nn.Linear(2, 2), "needs a fw.TrainModule, got Linear"),
     ],

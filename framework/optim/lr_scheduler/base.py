@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from framework.autodiff import versions
 from framework.errors import CheckpointError, ConfigError
 from framework.optim.optimizer import Optimizer
 
@@ -57,7 +58,8 @@ class LRScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The learning rate that was set last, per group."""
-        return list(self._last_lr)
+        rates: list[float] = versions.present(lambda: list(self._last_lr))
+        return rates
 
     def step(self) -> None:
         """Go one step on and set the learning rates."""

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from fw_cpu.constants import ones_of
+from fw_cpu.sharing import each, passing
 
 Array = Any
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 """Elements of the scores that are in work at a time."""
 _QUERIES = 128
 """Causal attention takes so many queries at a time, and the keys that these may see."""
@@ -74,7 +75,8 @@ def attention_to(
         bias = np.broadcast_to(bias.reshape(bias.shape[-2:]) if one else bias, shape[-2:] if one else shape)
     q, k, v, w, o = _led(q, k, v, weights, out)
     rows = _rows(*shape[-2:], causal)
-    for part in _parts(w):
+
+    def attend(part: slice) -> None:
         keys, values = k[part].swapaxes(-1, -2), v[part]
         for a, b, e in rows:
             scores = w[part][..., a:b, :e]
@@ -84,6 +86,8 @@ def attention_to(
             _softmax(scores, _mask(a, b, e, w.dtype) if causal else None, a if causal else e, bias is not None)
             np.matmul(scores, values[..., :e, :], out=o[part][..., a:b, :])
             w[part][..., a:b, e:] = 0
+
+    each(attend, _parts(w))
     return out, weights
 
 
@@ -132,18 +136,16 @@ def attention_grad_to(
     to_q, to_k, to_v = _led(*outs[:3])
     g, q, k, v, w = _led(g, q, k, v, weights)
     to_bias = _led(outs[3])[0] if len(outs) > 3 else None
-    passing = None
     rows = _rows(*w.shape[-2:], causal)
-    for part in _parts(w):
+
+    def differentiate(part: slice) -> None:
         for a, b, e in rows:
             share, above = w[part][..., a:b, :e], g[part][..., a:b, :]
             if to_bias is not None:
                 s = to_bias[part][..., a:b, :e]
                 to_bias[part][..., a:b, e:] = 0
             else:
-                if passing is None or passing.shape != share.shape:
-                    passing = np.empty_like(share, order="C", subok=False)
-                s = passing
+                s = passing(share)
             _product(share.swapaxes(-1, -2), above, to_v[part], b, rows)
             np.matmul(above, v[part][..., :e, :].swapaxes(-1, -2), out=s)
             s -= np.vecdot(s, share)[..., None]
@@ -151,6 +153,8 @@ def attention_grad_to(
             np.matmul(s, k[part][..., :e, :], out=to_q[part][..., a:b, :])
             to_q[part][..., a:b, :] *= scale
             _product(s.swapaxes(-1, -2), q[part][..., a:b, :] * scale, to_k[part], b, rows)
+
+    each(differentiate, _parts(w))
     return tuple(outs)
 
 

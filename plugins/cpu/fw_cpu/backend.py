@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,10 @@ class CpuBackend(Backend):
     def copy(self, array: Any) -> Any:
         """A C-contiguous copy."""
         return np.array(array, copy=True, order="C")
+
+    def sharing(self) -> AbstractContextManager[None]:
+        """Large kernels share their work among as many threads as BLAS had; BLAS has one meanwhile."""
+        return import_module("fw_cpu.sharing").held()  # type: ignore[no-any-return]
 
     def capture(self, program: Program) -> Callable[..., tuple[Any, ...]]:
         """The program on planned buffers; `str()` of it lists what is called, once it has run twice."""

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from fw_cpu.sharing import each, in_order
+
 Array = Any
 Pair = tuple[int, int]
 
@@ -102,7 +104,9 @@ def conv2d_to(
         return _depthwise(places, weight, bias, out)
     by_tap = _by_tap(weight, groups)
     row = None if bias is None else np.concatenate([bias] * q)
-    for samples, rows in _blocks(n, p, q * kh * kw * c * groups):
+
+    def convolve(where: tuple[slice, slice]) -> None:
+        samples, rows = where
         block, turned = _copied(places[samples, rows], groups)
         part = out[samples, rows]
         if groups > 1:
@@ -113,6 +117,8 @@ def conv2d_to(
         if row is not None:
             whole = part.reshape(-1, q * o)
             whole += row
+
+    each(convolve, _blocks(n, p, q * kh * kw * c * groups))
     return out.transpose(0, 3, 1, 2)
 
 
@@ -120,7 +126,9 @@ def _depthwise(places: Array, weight: Array, bias: Array, out: Array) -> Array:
     """A kernel for each channel: products without sums over channels."""
     by_tap = weight.reshape(len(weight), -1).T.copy()
     kw = places.shape[4]
-    for samples, rows in _blocks(len(out), out.shape[1], out.shape[2] * out.shape[3]):
+
+    def convolve(where: tuple[slice, slice]) -> None:
+        samples, rows = where
         part = out[samples, rows]
         for t, factors in enumerate(by_tap):
             met = places[samples, rows, :, t // kw, t % kw]
@@ -130,6 +138,8 @@ def _depthwise(places: Array, weight: Array, bias: Array, out: Array) -> Array:
                 np.multiply(met, factors, out=part)
         if bias is not None:
             part += bias
+
+    each(convolve, _blocks(len(out), out.shape[1], out.shape[2] * out.shape[3]))
     return out.transpose(0, 3, 1, 2)
 
 
@@ -181,7 +191,9 @@ def _spread(g: Array, weight: Array, met: Array, groups: int) -> None:
     o, c, kh, kw = weight.shape
     n, p, q, _ = g.shape
     per_tap = weight.reshape(groups, o // groups, c, kh * kw).transpose(3, 0, 1, 2).copy(order="C")
-    for samples, rows in _blocks(n, p, 2 * q * max(groups * c, o)):
+
+    def spread(where: tuple[slice, slice]) -> None:
+        samples, rows = where
         part, target = g[samples, rows], met[samples, rows]
         results = part.reshape(-1, groups, o // groups).transpose(1, 0, 2) if groups > 1 else part.reshape(1, -1, o)
         found = np.empty((groups, results.shape[1], c), g.dtype)
@@ -189,6 +201,12 @@ def _spread(g: Array, weight: Array, met: Array, groups: int) -> None:
             np.matmul(results, per_tap[t], out=found)
             place = target[:, :, :, t // kw, t % kw]
             place += (found.transpose(1, 0, 2) if groups > 1 else found).reshape(place.shape)
+
+    blocks = list(_blocks(n, p, 2 * q * max(groups * c, o)))
+    if blocks and blocks[0][1] == slice(0, p):
+        each(spread, blocks)
+    else:  # what rows of one image meet overlaps
+        each(lambda i: [spread(where) for where in blocks if where[0].start == i], range(n))
 
 
 def conv2d_dw(g: Array, x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair, groups: int) -> Array:
@@ -208,10 +226,15 @@ def conv2d_dw_to(
     places = places[:, :p, :q]
     c = places.shape[5] // groups
     total = np.zeros_like(x, shape=(groups, o // groups, kh * kw * c), order="C")
-    for samples, rows in _blocks(n, p, 2 * q * kh * kw * c * groups):
+
+    def multiply(where: tuple[slice, slice]) -> Array:
+        samples, rows = where
         block, turned = _copied(places[samples, rows], groups)
         part = g[samples, rows].reshape(-1, groups, o // groups).transpose(1, 2, 0)
-        total += np.matmul(part, block.transpose(0, 2, 1) if turned else block)
+        return np.matmul(part, block.transpose(0, 2, 1) if turned else block)
+
+    for part in in_order(multiply, _blocks(n, p, 2 * q * kh * kw * c * groups)):
+        total += part
     found = total.reshape(o, kh, kw, c).transpose(0, 3, 1, 2)
     if out is None:
         return found.copy(order="C")

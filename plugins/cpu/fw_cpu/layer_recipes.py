@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.backend.program import results
-from fw_cpu import activations, attention, convolution, indexing, linear, losses, normalization, pooling
+from fw_cpu import activations, attention, convolution, indexing, linear, losses, normalization, pooling, sharing
 from fw_cpu.constants import ones_of, rows_of
 from fw_cpu.layouts import Layout
 from fw_cpu.recipes import Call, Instruction, Recipe, Thunk, floating, vector
@@ -28,20 +28,28 @@ def _linear(call: Call) -> Instruction | None:
         x, weight, out = args[0], args[1], outs[0]
         bias = args[2] if len(args) == 3 else None
         if x.ndim != 2:
-            calls = _by_rows(x, weight.T, out)
-        else:
-            out, bias = out.T, None if bias is None else bias[:, None]
-            calls = [partial(weight.dot, x.T, out)]
+            return _by_rows(x, weight.T, out, bias)
+        out, bias = out.T, None if bias is None else bias[:, None]
+        calls = _product(weight, x.T, out)
         return calls if bias is None else [*calls, partial(np.add, out, bias, out)]
 
     return Instruction(make, name="dot" if bias is None else "dot, add")
 
 
-def _by_rows(x: Array, matrix: Array, out: Array) -> list[Thunk]:
+def _by_rows(x: Array, matrix: Array, out: Array, bias: Array = None) -> list[Thunk]:
     """As `linear` has it."""
     if x.ndim > 2 and matrix.ndim == 2 and x.flags.c_contiguous:
-        return [partial(x.reshape(-1, x.shape[-1]).dot, matrix, out.reshape(-1, out.shape[-1]))]
-    return [partial(np.matmul, x, matrix, out)]
+        return _product(x.reshape(-1, x.shape[-1]), matrix, out.reshape(-1, out.shape[-1]), bias)
+    calls = [partial(np.matmul, x, matrix, out)]
+    return calls if bias is None else [*calls, partial(np.add, out, bias, out)]
+
+
+def _product(a: Array, b: Array, out: Array, bias: Array = None) -> list[Thunk]:
+    """`a @ b` of matrices, and a row added."""
+    if a.size * b.shape[1] > sharing.LARGE:
+        return [partial(sharing.product, a, b, out, bias)]
+    calls = [partial(a.dot, b, out)]
+    return calls if bias is None else [*calls, partial(np.add, out, bias, out)]
 
 
 def _transposed(x: Layout) -> Layout:
@@ -55,7 +63,7 @@ def _linear_dx(call: Call) -> Instruction | None:
         return None
     if g.ndim != 2:
         return Instruction(lambda args, outs, _: _by_rows(args[0], args[1], outs[0]), name="dot")
-    return Instruction(lambda args, outs, _: [partial(args[1].T.dot, args[0].T, outs[0].T)], name="dot")
+    return Instruction(lambda args, outs, _: _product(args[1].T, args[0].T, outs[0].T), name="dot")
 
 
 def _linear_dw(call: Call) -> Instruction | None:
@@ -70,7 +78,7 @@ def _linear_dw(call: Call) -> Instruction | None:
             g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
         if linear.is_large_outer(g, x):
             return [partial(np.einsum, linear.OUTER, g[0], x[0], out=outs[0])]
-        return [partial(g.T.dot, x, outs[0])]
+        return _product(g.T, x, outs[0])
 
     return Instruction(make, name="dot")
 

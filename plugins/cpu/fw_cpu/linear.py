@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fw_cpu.constants import ones_of
+from fw_cpu.sharing import product
 
 Array = Any
 
@@ -20,28 +21,28 @@ Array = Any
 def linear(x: Array, weight: Array, bias: Array = None) -> Array:
     """`x @ weight.T + bias`."""
     if x.ndim != 2:
-        out = _by_rows(x, weight.T)
-        if bias is not None:
-            out += bias
-        return out
-    out = weight.dot(x.T)
+        return _by_rows(x, weight.T, bias)
+    out = product(weight, x.T)
     if bias is not None:
         out += bias[:, None]
     return out.T
 
 
-def _by_rows(x: Array, matrix: Array) -> Array:
-    """`x @ matrix`: one product where the rows of x lie one after the other, else one for each matrix in x."""
+def _by_rows(x: Array, matrix: Array, bias: Array = None) -> Array:
+    """`x @ matrix + bias`: one product where the rows of x lie one after the other, else one for each matrix in x."""
     if x.ndim > 2 and matrix.ndim == 2 and x.flags.c_contiguous:
-        return x.reshape(-1, x.shape[-1]).dot(matrix).reshape(*x.shape[:-1], matrix.shape[1])
-    return np.matmul(x, matrix)
+        return product(x.reshape(-1, x.shape[-1]), matrix, None, bias).reshape(*x.shape[:-1], matrix.shape[1])
+    out = np.matmul(x, matrix)
+    if bias is not None:
+        out += bias
+    return out
 
 
 def linear_dx(g: Array, weight: Array) -> Array:
     """`g @ weight`."""
     if g.ndim != 2:
         return _by_rows(g, weight)
-    return weight.T.dot(g.T).T
+    return product(weight.T, g.T).T
 
 
 def _writable(out: Array, dtype: Any) -> Array:
@@ -66,7 +67,7 @@ def linear_dw(g: Array, x: Array, out: Array = None) -> Array:
         x = x.reshape(-1, x.shape[-1])
     if is_large_outer(g, x):
         return np.einsum(OUTER, g[0], x[0], out=out)
-    return g.T.dot(x, out)
+    return product(g.T, x, out)
 
 
 def colsum(g: Array, out: Array = None) -> Array:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fw_cpu.sharing import each
+
 Array = Any
 Axis = tuple[int, ...]
 
@@ -87,7 +89,7 @@ def batch_norm_grad_to(
     return out, gw, gb
 
 
-_LARGE = 1 << 20
+_LARGE = 1 << 17
 """Arrays of more elements than this are normalised block by block: each comes from memory once, not once a pass."""
 _BLOCK = 1 << 17
 """Elements of a block of rows: of fewer, the calls cost more than the cache saves."""
@@ -124,8 +126,11 @@ def layer_norm_to(
     x2, weight, bias = rows
     out2 = out.reshape(x2.shape)
     moments = np.empty((2, len(x2), 1), x.dtype)
-    for block in _blocks(x2):
+
+    def normalize(block: slice) -> None:
         moments[:, block] = _normalize(x2[block], weight, bias, (-1,), eps, out2[block])
+
+    each(normalize, _blocks(x2))
     shape = x.shape[: -len(axis)] + (1,) * len(axis)
     return out, (moments[0].reshape(shape), moments[1].reshape(shape))
 
@@ -161,8 +166,11 @@ def layer_norm_grad_to(
     x2, weight = rows
     g2, out2, gw2 = g.reshape(x2.shape), gx.reshape(x2.shape), gw.reshape(x2.shape)
     mean, inverse = mean.reshape(-1, 1), inverse.reshape(-1, 1)
-    for block in _blocks(x2):
+
+    def differentiate(block: slice) -> None:
         _differentiate(g2[block], x2[block], mean[block], inverse[block], weight, (-1,), out2[block], gw2[block])
+
+    each(differentiate, _blocks(x2))
     return gx, gw
 
 

@@ -52,7 +52,8 @@ class Plan:
         self._lay_out()
         self._touching = self._dependents()
         self._schedules: dict[tuple[int, ...], list[Step]] = {}
-        self._leaves = [self._leaf(j, entry) for j, entry in enumerate(self.outputs)]
+        leaves = [(j, *self._leaf(j, entry)) for j, entry in enumerate(self.outputs)]
+        self._apart = [leaf for leaf in leaves if leaf[3] != _DIRECT]
         self._nowhere = (None,) * len(self.outputs)
         self._is_made = False
         self.forget()
@@ -269,17 +270,18 @@ class Plan:
         """The outputs: those written directly, and copies of the others."""
         if into is None:
             into = self._nowhere
-        left: list[Any] = []
+        left: list[Any] = list(into)
+        for number, array in own.items():
+            left[self.direct[number]] = array
         copied: list[tuple[int, Array]] = []
-        for (number, layout, kind), target in zip(self._leaves, into):
-            if kind == _DIRECT:
-                left.append(own[number] if target is None else target)
-            elif target is None:
-                left.append(self._copy(number, layout) if kind != _LITERAL else number)
+        for j, number, layout, kind in self._apart:
+            target = into[j]
+            if target is None:
+                left[j] = self._copy(number, layout) if kind != _LITERAL else number
             else:
-                copied.append((len(left), target))
+                copied.append((j, target))
                 value = number if kind == _LITERAL else self.env[number]
-                left.append(value.copy("K") if kind == _INPUT else value)  # a target may overlap the input
+                left[j] = value.copy("K") if kind == _INPUT else value  # a target may overlap the input
         for j, target in copied:
             np.copyto(target, left[j], "unsafe")
             left[j] = target

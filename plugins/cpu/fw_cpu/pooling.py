@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fw_cpu.sharing import each
+
 Array = Any
 Pair = tuple[int, int]
 
@@ -61,10 +63,13 @@ def _pooled(
     )
     if out is None:
         out = np.empty_like(x, shape=(*x.shape[:-2], *size))
-    for block in _blocks(x):
+
+    def pool(block: slice) -> None:
         part = _padded(x[block], padding, value)
         rows, columns = _all(part, kernel, stride, dilation)
         _reduced(ufunc, _reduced(ufunc, part, rows), columns, out[block])
+
+    each(pool, _blocks(x))
     return out
 
 
@@ -104,7 +109,8 @@ def max_pool2d_put_to(
     (top, _), (left, _) = padding
     h, w = x.shape[-2:]
     apart = [s >= d * (k - 1) + 1 for s, k, d in zip(stride, kernel, dilation)]
-    for block in _blocks(x):
+
+    def put(block: slice) -> None:
         part = _padded(x[block], padding, _lowest(x))
         rows, columns = _all(part, kernel, stride, dilation)
         best = _reduced(np.maximum, part, columns)
@@ -116,6 +122,8 @@ def max_pool2d_put_to(
         _put(over, part, best, columns, apart[1], into)
         if not whole:
             out[block] = into[..., top : top + h, left : left + w]
+
+    each(put, _blocks(x))
     return out
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from framework.backend import Backend
 from framework.backend.dtypes import DType
 from framework.errors import BackendError
-from fw_cuda.kernels import CudaKernels
+from fw_cuda import cublaslt
+from fw_cuda.arrays import count, integer, word
+from fw_cuda.installation import INSTALL, count_devices, import_cupy
+from fw_cuda.kernels import table
+from fw_cuda.namespace import Namespace
+from fw_cuda.products import Products
+from fw_cuda.sources import TYPES, Kernels, blocks_for
 
-INSTALL = "pip install 'fw-framework[cuda]'"
-INSTALL_12 = "pip install 'fw-framework[cuda12]'"
-SUPPORTED_MAJOR = 14
-
-PACKAGES = ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x", "cupy-rocm-7-0", "cupy-rocm-5-0", "amd-cupy")
-"""Distributions that bring the module `cupy`. Two of them overwrite each other's files."""
+if TYPE_CHECKING:
+    from framework.backend.program import Program
 
 DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
@@ -40,8 +45,10 @@ class CudaBackend(Backend):
         from array_api_compat import cupy as xp
         from cupyx.scipy import special
 
-        self.xp = xp
-        self.kernels = CudaKernels(cupy, special.erf).table()
+        self._own = Kernels(cupy)
+        self.products = Products(cupy, _cublaslt(cupy))
+        self.xp = Namespace(xp, self.products.matmul)
+        self.kernels, self._updates = table(cupy, self._own, self.products, special.erf)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -57,8 +64,8 @@ class CudaBackend(Backend):
     ) -> Any:
         """A CuPy array from nested lists, a scalar, a NumPy, CuPy or DLPack array.
 
-        A copy from host memory is queued on the current stream; from pinned memory it may still be
-        under way when this returns, so do not write there before `synchronize`.
+        What comes from host memory is copied to page-locked memory first, CuPy's own, and from there while the host
+        goes on: the host array may be changed at once.
         """
         cupy = self.cupy
         native = None if dtype is None else self.native(dtype)
@@ -96,6 +103,45 @@ class CudaBackend(Backend):
         """A C-contiguous copy on the current device."""
         return array.copy()
 
+    def capture(self, program: Program) -> Callable[..., tuple[Any, ...]]:
+        """The program as CUDA graphs; operation by operation, with one warning that says why, where that cannot be."""
+        return import_module("fw_cuda.graphs").Replay(self.cupy, program, self.products)
+
+    # -- memory --------------------------------------------------------------------------------------
+
+    def buffer(self, size: int, native: Any, device: str) -> Any:
+        """A flat array of zeros; CuPy's memory begins at multiples of 512 bytes."""
+        with self.cupy.cuda.Device(self._devices.index(self.check_device(device))):
+            return self.cupy.zeros(size, dtype=native)
+
+    def segment(self, buffer: Any, start: int, like: Any) -> Any:
+        """A part of a buffer with the shape and order of `like`, an array of its own to which views of it refer."""
+        order = "F" if like.flags.f_contiguous and not like.flags.c_contiguous else "C"
+        return self.cupy.ndarray(like.shape, buffer.dtype, buffer.data + start * buffer.itemsize, order=order)
+
+    def updates_where(self, flag: Any) -> Any:
+        """The flag is read by the kernels themselves."""
+        return self._updates.where_holds(flag)
+
+    def room(self) -> int:
+        """Half of what is free: of the device, and of the pool."""
+        pool = self.cupy.get_default_memory_pool()
+        return int(self.cupy.cuda.Device().mem_info[0] + pool.free_bytes()) // 2
+
+    def bernoulli(
+        self, key: int, counter: int, shape: tuple[int, ...], p: float, dtype: DType, device: str | None
+    ) -> Any | None:
+        """Ones with probability `p`, from the host generator's own numbers, in one launch."""
+        if dtype.name not in TYPES:
+            return None
+        n, mask = count(shape), (1 << 64) - 1
+        with self.cupy.cuda.Device(self._devices.index(self.check_device(device))):
+            y = self.cupy.empty(shape, dtype=self.native(dtype))
+            if n:
+                numbers = (word(key & mask), word(counter & mask), word(math.ceil(p * 2.0**53)))
+                self._own.launch("random", "fw_bernoulli", dtype.name, blocks_for(n), y, integer(n), *numbers)
+        return y
+
     def memory_stats(self) -> dict[str, int]:
         """Bytes that arrays use and that the pool holds, and the current device's free and total memory."""
         pool = self.cupy.get_default_memory_pool()
@@ -103,72 +149,9 @@ class CudaBackend(Backend):
         return {"used": pool.used_bytes(), "reserved": pool.total_bytes(), "free": free, "total": total}
 
 
-def import_cupy() -> Any:
-    """The module `cupy`, of a version that this plugin is written for.
-
-    Raises:
-        BackendError: it is not installed, installed twice, does not import, or is of another version.
-    """
-    packages = installed_packages()
-    if len(packages) > 1:
-        raise BackendError(
-            f"several CuPy packages are installed ({', '.join(packages)}) and overwrite each other: "
-            f"pip uninstall {' '.join(packages)}, then {INSTALL}"
-        )
+def _cublaslt(cupy: Any) -> Any:
+    """The library that multiplies; None where it is not found, and CuPy has to."""
     try:
-        import cupy
-    except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            raise BackendError(f"CuPy is installed, but does not import: {error}. Try {INSTALL}") from error
-        raise BackendError(f"CuPy is not installed: {INSTALL}") from error
-    except ImportError as error:
-        reason = " ".join(str(error).split())
-        raise BackendError(f"CuPy is installed, but does not import: {reason}. Try {INSTALL}") from error
-    version = cupy.__version__
-    if version.split(".")[0] != str(SUPPORTED_MAJOR):
-        raise BackendError(f"CuPy {version} is not supported, {SUPPORTED_MAJOR}.x is: {INSTALL}")
-    return cupy
-
-
-def installed_packages() -> list[str]:
-    """The installed distributions that bring the module `cupy`."""
-    from importlib import metadata
-
-    found = []
-    for name in PACKAGES:
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        found.append(name)
-    return found
-
-
-def count_devices(cupy: Any) -> int:
-    """The number of GPUs that the process sees, at least 1.
-
-    Raises:
-        BackendError: there is no driver, it is older than CuPy needs, or there is no device.
-    """
-    runtime = cupy.cuda.runtime
-    driver = runtime.driverGetVersion()
-    if driver == 0:
-        raise BackendError("there is no NVIDIA driver on this machine")
-    needed = runtime.runtimeGetVersion()
-    if driver // 1000 < needed // 1000:
-        advice = f"update the driver, or {INSTALL_12}" if driver >= 12000 else "update the driver"
-        raise BackendError(
-            f"the NVIDIA driver runs CUDA {_version(driver)} at most, but the CuPy installed needs "
-            f"CUDA {_version(needed)}: {advice}"
-        )
-    try:
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
-        raise BackendError(f"there is no usable CUDA device: {error}") from error
-    if count == 0:
-        raise BackendError("there is no CUDA device; is CUDA_VISIBLE_DEVICES set to none?")
-    return int(count)
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
+        return cublaslt.load(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+    except BackendError:
+        return None

@@ -1,0 +1,160 @@
+"""What travels from the training to the W&B thread: plain values, pictures, tables, checkpoints."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from framework.autodiff import Tensor
+from framework.errors import ConfigError
+
+BYTES_PER_S = 2_000_000.0
+"""The slowest upload of a checkpoint that is still waited for."""
+
+
+class Row(NamedTuple):
+    """Values of one step."""
+
+    step: int
+    values: dict[str, float]
+
+
+class Config(NamedTuple):
+    """Entries for the W&B config."""
+
+    entries: dict[str, Any]
+
+
+class Flush(NamedTuple):
+    """A wish to have the row at hand sent."""
+
+
+@dataclass(slots=True)
+class Media:
+    """Something to look at, which joins the row of its step. Its values are on the host and nobody else's."""
+
+    step: int
+    key: str
+    kind: str
+    """"image", "table" or "histogram"."""
+    values: list[Any]
+    options: list[dict[str, Any]] = field(default_factory=list)
+    """For each value, what else W&B's class is given."""
+    is_heavy = True
+
+    def made(self, wandb: Any) -> Any:
+        """The W&B objects."""
+        cls = {"image": wandb.Image, "table": wandb.Table, "histogram": wandb.Histogram}[self.kind]
+        if self.kind == "table":
+            return cls(**self.options[0])
+        values = [_picture(value) if self.kind == "image" else value for value in self.values]
+        made = [cls(value, **more) for value, more in zip(values, self.options, strict=True)]
+        return made if self.kind == "image" else made[0]
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """A checkpoint to keep as an artifact; `folder` is a copy that is deleted once W&B has its own."""
+
+    folder: Path
+    name: str
+    aliases: list[str]
+    metadata: dict[str, Any]
+    is_heavy = True
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds that taking it may need beyond those for any item."""
+        return sum(file.stat().st_size for file in self.folder.iterdir()) / BYTES_PER_S if self.folder.exists() else 0.0
+
+    def send(self, run: Any, wandb: Any) -> None:
+        """Hand the files to W&B."""
+        try:
+            artifact = wandb.Artifact(name=self.name, type="model", metadata=self.metadata)
+            for file in sorted(self.folder.iterdir()):  # add_dir would print
+                artifact.add_file(str(file), name=file.name)
+            run.log_artifact(artifact, aliases=self.aliases)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Delete the copy."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def staged(checkpoint: Path, parent: Path) -> Path:
+    """A copy of a checkpoint folder that later deletions leave alone: hard links, where the disk has them."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".checkpoint-", dir=parent))
+    for file in checkpoint.iterdir():
+        try:
+            os.link(file, folder / file.name)
+        except OSError:
+            shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def images(key: str, values: Any, options: Mapping[str, Any]) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Pictures on the host, and for each the options that are given as lists.
+
+    Raises:
+        ConfigError: the pictures are no list, or an option is not one of the same length.
+    """
+    if not isinstance(values, list | tuple):
+        raise ConfigError(f"log_image({key!r}, images=…) takes a list of pictures, got {type(values).__name__}")
+    for name, given in options.items():
+        if not isinstance(given, list | tuple) or len(given) != len(values):
+            raise ConfigError(
+                f"log_image({key!r}, {name}=…) takes a list with one entry for each of {len(values)} images"
+            )
+    several = [{name: given[index] for name, given in options.items()} for index in range(len(values))]
+    return [_host(value) for value in values], several
+
+
+def table(columns: Sequence[Any] | None, data: Sequence[Any] | None, dataframe: Any) -> dict[str, Any]:
+    """The arguments of a W&B table, with host values."""
+    if dataframe is not None:
+        return {"dataframe": dataframe.copy()}
+    rows = [[_cell(cell) for cell in row] for row in data or []]
+    return {"columns": None if columns is None else [str(name) for name in columns], "data": rows}
+
+
+def host_values(values: Any) -> Any:
+    """Numbers for a histogram, flat and on the host."""
+    if isinstance(values, Tensor):
+        return values.detach().numpy().reshape(-1).copy()
+    return values.reshape(-1).copy() if hasattr(values, "reshape") else list(values)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.item() if value.size == 1 else value.tolist()
+    return value.item() if hasattr(value, "item") and getattr(value, "size", 0) == 1 else value
+
+
+def _host(value: Any) -> Any:
+    """A picture that stays as it is while the training goes on."""
+    if isinstance(value, Tensor):  # (height, width) or (channels, height, width)
+        array = value.detach().numpy()
+        return (array.transpose(1, 2, 0) if array.ndim == 3 else array).copy()
+    if hasattr(value, "savefig"):  # a figure, which may be drawn over or closed at any time
+        buffer = io.BytesIO()
+        value.savefig(buffer, format="png")
+        return buffer
+    if isinstance(value, Path):
+        return str(value)
+    return value.copy() if hasattr(value, "copy") else value
+
+
+def _picture(value: Any) -> Any:
+    if isinstance(value, io.BytesIO):
+        from PIL import Image
+
+        return Image.open(value)
+    return value

@@ -1,0 +1,50 @@
+"""What kernels need to know of arrays: dtype, order in memory, null pointers and scalars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fw_cuda.sources import TYPES
+
+Array = Any
+
+NULL = np.uint64(0)
+"""A null pointer as an argument of a kernel."""
+
+double, integer, flag, word = np.float64, np.int64, np.int32, np.uint64
+"""Arguments of kernels: `double`, `index_t`, `int` and `unsigned long long`."""
+
+
+def name_of(x: Array) -> str:
+    """The name of an array's dtype."""
+    return str(x.dtype.name)
+
+
+def computes(x: Array) -> bool:
+    """Whether kernels are there for an array's dtype."""
+    return name_of(x) in TYPES
+
+
+def is_c(x: Array) -> bool:
+    """Whether elements lie in the order of reading, one after the other."""
+    return bool(x.flags.c_contiguous)
+
+
+def alike(*arrays: Array) -> bool:
+    """Whether arrays of one shape lie in memory alike, without gaps, so that they may be taken for flat ones."""
+    return all(is_c(a) for a in arrays) or all(bool(a.flags.f_contiguous) for a in arrays)
+
+
+def count(shape: tuple[int, ...]) -> int:
+    """The elements of an array of this shape."""
+    n = 1
+    for length in shape:
+        n *= length
+    return n
+
+
+def by_rows(x: Array) -> Array:
+    """The array with all axes but the last as one."""
+    return x if x.ndim == 2 else x.reshape(count(x.shape[:-1]), x.shape[-1])

@@ -1,0 +1,57 @@
+// Updates of optimizers, in place, one launch for all parameters that lie side by side. Where `apply` is not null and
+// false, nothing is updated.
+
+// mode 0 is without momentum, 1 the first step with it, 2 a later one.
+extern "C" __global__ void fw_sgd(
+    T* p, const T* g, T* v, const bool* apply, index_t n, double lr, double momentum, double kept,
+    double weight_decay, int nesterov, int mode
+) {
+    if (apply && !*apply) {
+        if (mode == 1) FW_EACH(i, n) v[i] = T(A(0));  // it would have begun with this step
+        return;
+    }
+    const A rate = A(lr), decay = A(weight_decay), m = A(momentum), k = A(kept);
+    FW_EACH(i, n) {
+        const A before = A(p[i]);
+        A d = weight_decay != 0.0 ? A(g[i]) + decay * before : A(g[i]);
+        if (mode) {
+            const A velocity = mode == 1 ? d : m * A(v[i]) + k * d;
+            v[i] = T(velocity);
+            d = nesterov ? d + m * velocity : velocity;
+        }
+        p[i] = T(before - rate * d);
+    }
+}
+
+// rate is lr / (1 - b1^step), root is sqrt(1 - b2^step); l2 goes into the gradient, shrink off the parameter.
+extern "C" __global__ void fw_adam(
+    T* p, const T* g, T* m, T* v, const bool* apply, index_t n, double rate, double b1, double b2, double root, double eps, double l2,
+    double shrink
+) {
+    if (apply && !*apply) return;
+    const A keep = A(b1), take = A(1.0 - b1), keep2 = A(b2), take2 = A(1.0 - b2);
+    FW_EACH(i, n) {
+        A q = A(p[i]);
+        const A d = l2 != 0.0 ? A(g[i]) + A(l2) * q : A(g[i]);
+        q -= A(shrink) * q;
+        const A mean = keep * A(m[i]) + take * d, square = keep2 * A(v[i]) + take2 * (d * d);
+        m[i] = T(mean);
+        v[i] = T(square);
+        p[i] = T(q - A(rate) * (mean / (sqrt(square) / A(root) + A(eps))));
+    }
+}
+
+extern "C" __global__ void fw_rprop(
+    T* p, const T* g, T* previous, T* steps, const bool* apply, index_t n, double down, double up, double least, double most
+) {
+    if (apply && !*apply) return;
+    FW_EACH(i, n) {
+        const A agree = A(g[i]) * A(previous[i]);
+        A step = A(steps[i]) * (agree > A(0) ? A(up) : agree < A(0) ? A(down) : A(1));
+        step = step < A(least) ? A(least) : step > A(most) ? A(most) : step;
+        const A d = agree < A(0) ? A(0) : A(g[i]);
+        p[i] = T(A(p[i]) - (d > A(0) ? step : d < A(0) ? -step : d * A(0)));  // NaN passes
+        previous[i] = T(d);
+        steps[i] = T(step);
+    }
+}

@@ -1,0 +1,40 @@
+"""CuPy's Array API namespace, with products that can be part of a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Namespace:
+    """The functions and dtypes of `array_api_compat.cupy`, but for `matmul`; and bfloat16 where ml_dtypes is there.
+
+    Args:
+        xp: the namespace.
+        matmul: multiplies.
+    """
+
+    def __init__(self, xp: Any, matmul: Callable[[Any, Any], Any]) -> None:
+        self._xp = xp
+        self.matmul = matmul
+        bfloat16 = _bfloat16()
+        if bfloat16 is not None:
+            self.bfloat16 = bfloat16
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._xp, name)
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._xp), *self.__dict__})
+
+
+def _bfloat16() -> Any:
+    """NumPy's dtype for it, which CuPy takes; None without the package that has it."""
+    try:
+        import ml_dtypes
+        import numpy
+    except ImportError:
+        return None
+    return numpy.dtype(ml_dtypes.bfloat16)
