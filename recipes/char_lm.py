@@ -42,6 +42,8 @@ class Block(fw.nn.Module):
         heads: the parts that attention has.
     """
 
+    shares_work = True  # attention by a function: the Trainer cannot see that it is worth several threads
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads

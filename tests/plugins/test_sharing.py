@@ -145,6 +145,8 @@ def _kernels() -> dict[str, Callable[[], Any]]:
         "max_pool2d_put": lambda: pooling.max_pool2d_put(pooled, images, **windows),
         "attention": lambda: attention.attention(q, k, v, None, scale=0.3, causal=True),
         "attention_grad": lambda: attention.attention_grad(up, q, k, v, w, 0.3, True, False),
+        "attention of one sample": lambda: attention.attention(q[:1], k[:1], v[:1], None, scale=0.3, causal=True),
+        "attention_grad of one": lambda: attention.attention_grad(up[:1], q[:1], k[:1], v[:1], w[:1], 0.3, True, False),
         "gelu": lambda: activations.gelu(rows * 2),
         "layer_norm": lambda: normalization.layer_norm(rows, row, row, axis=(-1,), eps=1e-5),
         "layer_norm_grad": lambda: normalization.layer_norm_grad(rows * 2, rows, *moments, row, (-1,)),

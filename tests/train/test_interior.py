@@ -128,7 +128,7 @@ def test_what_is_logged_takes_no_more_room_as_steps_go_by(tmp_path: Path) -> Non
 
     counts: list[int] = []
     fit(tmp_path, Line(), Counting(), rows=1300, logger=False, log_every_n_steps=0)
-    assert abs(counts[1] - counts[0]) < 20
+    assert abs(counts[1] - counts[0]) < 100  # of 500 steps
 
 
 def targets(node: ast.AST) -> list[ast.expr]:

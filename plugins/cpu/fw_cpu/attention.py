@@ -24,10 +24,18 @@ Then the largest score of each query, which is else taken off first, need not be
 """
 
 
-def _parts(scores: Array) -> Iterator[slice]:
-    """Blocks along the first axis."""
-    step = max(1, _BLOCK // max(math.prod(scores.shape[1:]), 1))
-    return (slice(i, i + step) for i in range(0, len(scores), step))
+def _parts(scores: Array) -> Iterator[tuple[slice, ...]]:
+    """Blocks along the first axis, and along the heads of one sample where these are enough."""
+    of_one = math.prod(scores.shape[1:])
+    if of_one > _BLOCK and scores.ndim == 4:
+        step = max(1, _BLOCK // math.prod(scores.shape[2:]))
+        for i in range(len(scores)):
+            for j in range(0, scores.shape[1], step):
+                yield slice(i, i + 1), slice(j, j + step)
+        return
+    step = max(1, _BLOCK // max(of_one, 1))
+    for i in range(0, len(scores), step):
+        yield (slice(i, i + step),)
 
 
 def _led(*arrays: Array) -> list[Array]:
@@ -76,7 +84,7 @@ def attention_to(
     q, k, v, w, o = _led(q, k, v, weights, out)
     rows = _rows(*shape[-2:], causal)
 
-    def attend(part: slice) -> None:
+    def attend(part: tuple[slice, ...]) -> None:
         keys, values = k[part].swapaxes(-1, -2), v[part]
         for a, b, e in rows:
             scores = w[part][..., a:b, :e]
@@ -138,7 +146,7 @@ def attention_grad_to(
     to_bias = _led(outs[3])[0] if len(outs) > 3 else None
     rows = _rows(*w.shape[-2:], causal)
 
-    def differentiate(part: slice) -> None:
+    def differentiate(part: tuple[slice, ...]) -> None:
         for a, b, e in rows:
             share, above = w[part][..., a:b, :e], g[part][..., a:b, :]
             if to_bias is not None:
