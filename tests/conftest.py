@@ -35,7 +35,17 @@ hypothesis.settings.load_profile("any machine")
 THREADS_THAT_STAY = ("fw_cpu", "tqdm", "wandb", "AsyncioManager", "pydevd", "ThreadPoolExecutor-jax")
 """Beginnings of the names, or of the classes, of threads that a library keeps for the whole process."""
 
-VARIABLES_THAT_STAY = ("PYTEST_", "WANDB_SERVICE", "WANDB__", "_WANDB", "KMP_", "TF_", "TORCHINDUCTOR_", "XLA_")
+VARIABLES_THAT_STAY = (
+    "PYTEST_",
+    "WANDB_SERVICE",
+    "WANDB__",
+    "_WANDB",
+    "KMP_",
+    "TF_",
+    "CRC32C_",
+    "TORCHINDUCTOR_",
+    "XLA_",
+)
 """Beginnings of the names of environment variables that pytest and libraries set for themselves."""
 
 

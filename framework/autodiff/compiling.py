@@ -17,7 +17,7 @@ from framework.autodiff.differences import difference
 from framework.autodiff.hostnumber import settle_kept
 from framework.autodiff.levels import active
 from framework.autodiff.recorded import finish
-from framework.autodiff.recorder import Effect, Recorder
+from framework.autodiff.recorder import Recorder
 from framework.autodiff.replay import Replay
 from framework.autodiff.signature import Call, settled, with_numbers
 from framework.autodiff.streams import Streams
@@ -217,7 +217,9 @@ class Compiled:
                 told = [with_numbers(a, numbers) for a in args]
                 out = self.fn(*told, **{name: with_numbers(a, numbers) for name, a in kwargs.items()})
         except TypeError as error:
-            if not call.numbers or recorder.written or any(isinstance(item, Effect) for item in recorder.stream):
+            if "HostNumber" in str(error):
+                error.add_note("compile: a number of the call is refused by a library; write int(n) or float(n) there")
+            if not call.numbers or recorder.has_acted():
                 raise
             out = self.fn(*args, **kwargs)  # which may raise the same
             self._stay_eager(call, f"a number of the call is not taken for one: {error} ({_raised_at(error)})")

@@ -64,6 +64,7 @@ class Recorder(CallValues):
         written: Tensors that were given another array, and the number of the first one they had.
         drawn: what was drawn in the call that no replay would draw, if so.
         has_changed: whether the call is refused because it changes what is there.
+        has_missed: whether something may have been done of which nothing is told, after the call was refused.
     """
 
     def __init__(self, ns: RawNamespace) -> None:
@@ -79,7 +80,7 @@ class Recorder(CallValues):
         self.modules: list[Any] = []
         self.drawn = ""
         self.fresh: list[Any] = []
-        self.has_changed = False
+        self.has_changed = self.has_missed = False
         self._dropped: set[Any] = set()
         self._constant_roots: dict[int, frozenset[int]] = {}
         self._kept: list[Any] = []  # keeps identities of gradients unique
@@ -88,14 +89,22 @@ class Recorder(CallValues):
     # -- what is told ------------------------------------------------------------------------------
 
     def listens(self) -> bool:
-        """Whether what happens now is part of the call."""
-        return not self._quiet and self.broken is None and get_ident() == self.thread
+        """Whether what happens now is part of the call, and is to be told."""
+        is_part = not self._quiet and get_ident() == self.thread
+        if self.broken is None:
+            return is_part
+        self.has_missed = self.has_missed or is_part
+        return False
+
+    def has_acted(self) -> bool:
+        """Whether something was done that cannot be done again."""
+        return self.has_missed or bool(self.written) or any(isinstance(item, Effect) for item in self.stream)
 
     def wrapped(self, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         """`fn`, the namespace's function of this name, telling of each call."""
 
         def told(*args: Any, **params: Any) -> Any:
-            if not self.listens():
+            if self.broken is not None or not self.listens():
                 return fn(*map(_plain, args), **params)
             self._quiet += 1  # what it calls in turn is part of it
             try:
@@ -176,7 +185,7 @@ class Recorder(CallValues):
 
     def called(self, module: Any) -> None:
         """A module is called in the call: what it looks like matters."""
-        if self.listens():
+        if self.broken is None and self.listens():
             self.modules.append(module)
             for t in (*module.parameters(), *module.buffers()):
                 self.add_state(t)
@@ -188,7 +197,7 @@ class Recorder(CallValues):
 
     def read(self, array: Array) -> None:
         """A value is handed to Python, which a replay would not do."""
-        if not self.listens():
+        if self.broken is not None or not self.listens():
             return
         roots = self._roots_of((self.number(array),))
         if roots is None:
@@ -199,7 +208,7 @@ class Recorder(CallValues):
 
     def check(self, predicate: Callable[[Array], bool], array: Array) -> bool:
         """`predicate(array)`, of an input or a constant: a replay asks it again, and is one only if the answer is."""
-        if not self.listens():
+        if self.broken is not None or not self.listens():
             return bool(predicate(array))
         outcome = bool(self._apart(lambda: predicate(array)))
         self.checks.append((self.number(array), predicate, outcome))
@@ -219,7 +228,7 @@ class Recorder(CallValues):
 
     def present(self, value: Any, read: Callable[[], Any]) -> Any:
         """A number from outside, or several, as one of the call: each replay reads it anew, when it begins."""
-        if not self.listens():
+        if self.broken is not None or not self.listens():
             return value
         kind = type(value)
         if kind is tuple or kind is list:

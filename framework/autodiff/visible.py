@@ -26,8 +26,10 @@ from weakref import ref
 
 from framework.autodiff import versions
 
-_DEEP, _LONG, _MANY = 4, 32, 1024
-"""How far a search goes: functions and containers inside one another, entries of a container, places in all."""
+_DEEP, _LONG, _MANY, _MOST = 4, 32, 512, 2000
+"""How far a search goes: functions and containers inside one another, entries of a container, places and values in all.
+
+What is near comes first, so that it is the inner parts of large libraries that are left out."""
 
 _FEW = 4096
 """Bytes of arrays that are compared."""
@@ -77,12 +79,14 @@ class Visible:
 
     def __init__(self, functions: Iterable[Any]) -> None:
         roots = [_Found("the function", fn, 0, "") for fn in functions]
+        self._packages: set[str] = set()  # installed ones that are the user's
         self._attributes: dict[str, None] = {}
         self._asked: dict[str, None] = {}
-        known = -1
-        while known < len(self._attributes) + len(self._asked):  # what one function names, another may have been given
+        for _ in range(_DEEP):
             known = len(self._attributes) + len(self._asked)
             self._search(roots)
+            if known == len(self._attributes) + len(self._asked):
+                break  # what one function names, another may have been given
         self._met.clear()
 
     def _search(self, roots: Iterable[_Found]) -> None:
@@ -97,7 +101,7 @@ class Visible:
         self._met: dict[Any, _Found] = {}  # kept, so that identities stay theirs
         self._places: set[tuple[int, Any]] = set()
         self._waiting = deque(roots)
-        while self._waiting:  # what is near comes first
+        while self._waiting and len(self._met) < _MOST:
             self._look(self._waiting.popleft())
 
     def values(self) -> list[Any]:
@@ -179,9 +183,11 @@ class Visible:
         fn, owner = found.value, found.owner
         if (weakly := getattr(fn, "of_weak_owner", None)) is not None:
             fn, owner = weakly[0], weakly[1]()
-        if _is_library(fn.__module__):
+        code, package = fn.__code__, str(fn.__module__).partition(".")[0]
+        if not found.at:  # no other function has named it
+            self._packages.add(package)
+        if _is_library(fn.__module__) or (package not in self._packages and "site-packages" in code.co_filename):
             return
-        code = fn.__code__
         names = _names_in(code)
         self._attributes |= dict.fromkeys(names.attributes)
         self._asked |= dict.fromkeys(names.asked)

@@ -66,10 +66,10 @@ def summarize(module: Module, max_depth: int = 1, example: Any = None) -> str:
         >>> net = fw.nn.Sequential(fw.nn.Linear(2, 3), fw.nn.ReLU())
         >>> print(summarize(net, example=fw.tensor([[1.0, 2.0]])))
           | Name | Type   | Params | Mode  | In sizes | Out sizes
-        ----------------------------------------------------------
+        ---------------------------------------------------------
         0 | 0    | Linear | 9      | train | [1, 2]   | [1, 3]
         1 | 1    | ReLU   | 0      | train | [1, 3]   | [1, 3]
-        ----------------------------------------------------------
+        ---------------------------------------------------------
         9         Trainable params
         0         Non-trainable params
         9         Total params

@@ -428,3 +428,21 @@ def numbers_that_are_kept(compile: Compile, seen: list[Any]) -> None:
     for n in range(4):
         seen += [run(pair(), n), json.dumps([box.listed, list(box.keyed), list(box.keyed.values()), box.n, last])]
         seen += [json.dumps(list(box.queue)), json.dumps(list(box.members))]
+
+
+@scenario(0, "an argument is written in place")
+def an_error_after_a_write(compile: Compile, seen: list[Any]) -> None:
+    state = pair()
+
+    def step(x: Any, n: int) -> Any:
+        x *= 0.5
+        state.__iadd__(1)
+        return x * "text" if n == 0 else x * n
+
+    run = compile(step)
+    for n in (0, 1, 0, 2):
+        try:
+            seen.append(run(pair(), n))
+        except TypeError as error:
+            seen.append(str(error))
+        seen.append(state.clone())

@@ -18,9 +18,11 @@ from framework.errors import CompileWarning
 
 
 def plain(seen: Any) -> Any:
-    """What was seen, as something to compare: types, dtypes and the very bits."""
+    """What was seen, as something to compare: types, dtypes and the very bits, but those of a NaN."""
     if isinstance(seen, fw.Tensor):
         array = seen.detach().numpy()
+        if array.dtype.kind == "f":
+            array = np.where(np.isnan(array), array.dtype.type(np.nan), array)  # whose sign says nothing
         return type(seen), str(seen.dtype), seen.requires_grad, array.shape, array.tobytes()
     if isinstance(seen, dict):
         return type(seen), {key: plain(part) for key, part in seen.items()}

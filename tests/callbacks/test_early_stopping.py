@@ -113,6 +113,26 @@ def test_a_stopped_run_stops_again_but_a_longer_patience_given_now_holds():
     assert loop.feed(longer, [2, 2, 2, 2], start=3) == 5
 
 
+def test_a_real_run_goes_on_with_the_patience_of_the_config(small, tmp_path):
+    class Stuck(small.Net):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", 1.0)
+
+    def run(patience, **arguments):
+        stopping = EarlyStopping("val_loss", patience=patience)
+        trainer = small.trainer(tmp_path, stopping, max_epochs=20)
+        trainer.fit(Stuck(), small.loader(2), small.loader(1), **arguments)
+        return trainer, stopping
+
+    first, stopping = run(2)
+    assert (first.current_epoch, stopping.wait_count, stopping.stopped_epoch) == (3, 2, 2)
+    longer, stopping = run(5, ckpt_path="last")
+    assert (longer.current_epoch, stopping.wait_count, stopping.patience) == (6, 5, 5)
+    with pytest.warns(UserWarning, match="nothing to train"):
+        again, stopping = run(3, ckpt_path="last")
+    assert (again.current_epoch, stopping.patience, again.should_stop) == (6, 3, True)
+
+
 def test_a_missing_metric_names_what_there_is():
     loop = Loop({"val_acc": 0.5, "train_loss": 1.0})
     with pytest.raises(ConfigError, match=r"'train_loss', 'val_acc'.*Did you mean 'val_acc'"):

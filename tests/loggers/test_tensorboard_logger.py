@@ -164,6 +164,7 @@ def test_a_writer_that_raises_or_hangs_costs_a_warning(tmp_path, monkeypatch, ho
         raise OSError("read-only")
 
     broken.SummaryWriter = writer
+    before = set(threading.enumerate())
     logger = TensorBoardLogger()
     monkeypatch.setitem(sys.modules, "tensorboardX", broken)
     monkeypatch.setattr(Feeder, "START_S", 0.2)
@@ -171,10 +172,8 @@ def test_a_writer_that_raises_or_hangs_costs_a_warning(tmp_path, monkeypatch, ho
         trainer = fit(tmp_path, logger)
     assert trainer.global_step == 8
     release.set()
-    logger._writer = None
-    for thread in threading.enumerate():
-        if thread.name == "fw-EventWriter":
-            thread.join()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
 
 
 def test_without_the_package_it_is_refused(monkeypatch):

@@ -75,6 +75,7 @@ def test_nothing_is_drawn_where_nothing_is_kept(made, recipe):
     assert not list(recipe.draw_curves([{"step": 1}]).axes[0].lines)
 
 
+@pytest.mark.slow
 def test_the_pictures_are_in_the_real_wandb_run(tmp_path):
     pytest.importorskip("matplotlib")
     if importlib.util.find_spec("wandb") is None:
