@@ -156,7 +156,10 @@ class TensorBoardLogger(Logger):
             self._started().put(item)
 
     def finalize(self, status: Status) -> None:
-        """Wait a bounded time until all is written; a later row joins the same file."""
+        """Wait a bounded time until the file's writer has all; a later row joins the same file.
+
+        It is whole on the disk after `close`, or when the process has ended.
+        """
         if self._feeder is None:
             return
         self._feeder.put(FLUSH)

@@ -131,7 +131,9 @@ def validation(
         _check_count("check_val_every_n_epoch", every_n_epochs, lowest=1)
     _check_count("num_sanity_val_steps", sanity_steps, lowest=-1)
     steps = 2 if sanity_steps is None else sanity_steps
-    return Validation(interval, every_n_epochs, 0 if fast_dev_run else math.inf if steps == -1 else steps)
+    if fast_dev_run:  # of so few batches, once at the end
+        return Validation(1.0, 1, 0)
+    return Validation(interval, every_n_epochs, math.inf if steps == -1 else steps)
 
 
 def profiler(value: Profiler | str | None) -> Profiler:

@@ -75,6 +75,7 @@ def test_rows_are_in_the_run_folder_at_their_steps(tmp_path):
     trainer = fit(tmp_path, logger)
     assert logger.log_dir == trainer.log_dir
     assert (logger.name, logger.version) == ("line", 0)
+    logger.close()
     found = scalars(trainer.log_dir)
     lines = (Path(trainer.log_dir) / "metrics.csv").read_text().splitlines()
     names = lines[0].split(",")
@@ -83,7 +84,6 @@ def test_rows_are_in_the_run_folder_at_their_steps(tmp_path):
     assert found["epoch"] == {step: float((step - 1) // 4) for step in range(1, 9)}
     (hyper,) = [e for e in events(trainer.log_dir) if any("session_start" in v.tag for v in e.summary.value)]
     assert b"rate" in hyper.SerializeToString()
-    logger.close()
 
 
 def test_what_came_after_the_checkpoint_is_left_out_on_resume(tmp_path):

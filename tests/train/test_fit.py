@@ -391,9 +391,10 @@ def test_limit_train_batches(trainer: Any, limit: float, batches: int) -> None:
     assert run.global_step == 2 * batches
 
 
-def test_fast_dev_run_tries_everything_and_keeps_nothing(trainer: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 7}, {"check_val_every_n_epoch": 5}])
+def test_fast_dev_run_tries_everything_and_keeps_nothing(trainer: Any, tmp_path: Path, options: Any) -> None:
     module = Validated()
-    run = trainer(fast_dev_run=2, max_epochs=9, enable_checkpointing=True, callbacks=[ModelCheckpoint()])
+    run = trainer(fast_dev_run=2, max_epochs=9, enable_checkpointing=True, callbacks=[ModelCheckpoint()], **options)
     run.fit(module, loader(), loader())
     assert run.global_step == 2
     assert module.validated_at == [2]
