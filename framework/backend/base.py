@@ -145,6 +145,14 @@ class Backend(ABC):
         """Bytes that a dataset may take which is kept on the device, so that batches are gathered there; 0 for none."""
         return 0
 
+    def sender(self, device: str | None) -> Callable[[Any], Any] | None:
+        """A function that copies a NumPy array to the device as `asarray` does, while the device goes on computing.
+
+        A Trainer sends its batches by it. The host's array may be changed at once, and what was given keeps its
+        values for as long as anybody holds it. None where `asarray` does as well.
+        """
+        return None
+
     def bernoulli(
         self, key: int, counter: int, shape: tuple[int, ...], p: float, dtype: DType, device: str | None
     ) -> Any | None:

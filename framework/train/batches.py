@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Mover:
         self._ns = namespace_of(backend)
         self._native = np.dtype(dtype.name)
         self._where = device if ":" in device else None
+        self._send = backend.sender(self._where) or partial(backend.asarray, device=self._where)
         self.keeps_arrays = self._where is None and backend.owns(np.zeros(()))
         """Whether Tensors hold host arrays as they are, without a copy."""
         kept = (np.dtype(code) for code in (*np.typecodes["AllInteger"], *np.typecodes["Complex"], "?", self._native))
@@ -77,7 +79,7 @@ class Mover:
             return array  # text or objects
         if self.keeps_arrays:
             return Tensor(array, None, self._ns)
-        return Tensor(self.backend.asarray(array, device=self._where), None, self._ns)
+        return Tensor(self._send(array), None, self._ns)
 
 
 class HookedMover(Mover):

@@ -117,7 +117,7 @@ def test_both_forms_have_names_of_their_own(fit: Any) -> None:
         ({"on_step": False, "on_epoch": True}, ({"x"}, 1), ({"x"}, 1)),
         ({"on_step": True, "on_epoch": False}, ({"x"}, 3), (set(), 0)),
     ],
-    ids=str,
+    ids=lambda x: str(x) if isinstance(x, dict) else "",  # a set's text has another order in each process
 )
 def test_the_forms_by_default_are_lightnings(fit: Any, arguments: Any, in_training: Any, in_validation: Any) -> None:
     """Names in the rows, and in how many they are; in validation a value by step is for the bar alone."""

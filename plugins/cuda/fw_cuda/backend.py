@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from framework.backend import Backend
 from framework.backend.dtypes import DType
@@ -49,6 +50,7 @@ class CudaBackend(Backend):
         self.products = Products(cupy, _cublaslt(cupy))
         self.xp = Namespace(xp, self.products.matmul)
         self.kernels, self._updates = table(cupy, self._own, self.products, special.erf)
+        self._senders = WeakValueDictionary()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -127,6 +129,14 @@ class CudaBackend(Backend):
         """Half of what is free: of the device, and of the pool."""
         pool = self.cupy.get_default_memory_pool()
         return int(self.cupy.cuda.Device().mem_info[0] + pool.free_bytes()) // 2
+
+    def sender(self, device: str | None) -> Callable[[Any], Any]:
+        """Copies by page-locked memory, on a stream of their own; whoever asks for a device's shares the buffers."""
+        found = self._senders.get(device)
+        if found is None:
+            index = None if device is None else self.devices.index(self.check_device(device))
+            found = self._senders[device] = import_module("fw_cuda.sending").Sender(self.cupy, index)
+        return found
 
     def bernoulli(
         self, key: int, counter: int, shape: tuple[int, ...], p: float, dtype: DType, device: str | None
