@@ -132,6 +132,26 @@ class ArrayTests(Kit):
             assert b.dtype_of(array) is d
             np.testing.assert_array_equal(b.to_numpy(array), x[4])
 
+    def test_sent_arrays_keep_their_values(self, b: Backend) -> None:
+        """What `sender` gives is what `asarray` does, and stays so: whatever is sent later, or done to the original."""
+        send = b.sender(None) or b.asarray
+        views, wanted = [], []
+        for number in range(24):
+            x = values_of(("float32", "int64")[number % 2], (5, 3)) + number
+            array = send(x)
+            assert b.owns(array)
+            assert b.dtype_of(array).name == x.dtype.name
+            np.testing.assert_array_equal(b.to_numpy(array), x)
+            if number % 3:  # of others nothing is held, so that their memory may be used again
+                views.append(array[1:, :])
+                wanted.append(x[1:, :].copy())
+            if b.sender(None) is not None:
+                x.fill(0)
+        for view, values in zip(views, wanted):
+            np.testing.assert_array_equal(b.to_numpy(view), values)
+        turned = values_of("float32", (3, 4)).T
+        np.testing.assert_array_equal(b.to_numpy(send(turned)), turned)
+
     def test_copy_is_a_copy(self, b: Backend) -> None:
         """`copy=True`, and `copy()`, share no memory with their source."""
         source = np.array([1.0, 2.0, 3.0], dtype=np.float32)

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import cuda_host_kernels as host_kernels
+import cuda_streams
 import numpy as np
 
 _log: list[Any] | None = None  # of the stream that is being captured
@@ -178,7 +180,14 @@ class StandIn:
             MemoryPool=Pool, Stream=lambda non_blocking: Stream(self), get_current_stream=lambda: self.stream,
             get_allocator=lambda: self.allocator, using_allocator=self.using_allocator,
             Device=lambda index=0: _Device(),
-            runtime=SimpleNamespace(getDevice=lambda: 0, runtimeGetVersion=lambda: 13000),
+            runtime=SimpleNamespace(
+                getDevice=lambda: 0, runtimeGetVersion=lambda: 13000, memcpyHostToDevice=1,
+                memcpyAsync=lambda target, source, size, kind, stream: ctypes.memmove(target, source, size),
+            ),
+            Event=Event, alloc=cuda_streams.Memory, alloc_pinned_memory=lambda size: bytearray(size),
+            UnownedMemory=cuda_streams.unowned, MemoryPointer=lambda memory, offset: Pointer(
+                ctypes.addressof(memory) + offset, np.frombuffer(memory, np.uint8)
+            ),
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -280,6 +289,21 @@ class StandIn:
         return function
 
 
+class Event:
+    """A place in a stream, which is over: everything is done at once."""
+
+    done = True
+
+    def __init__(self, disable_timing: bool) -> None:
+        pass
+
+    def record(self, stream: Any) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
 class _Device:
     """The one device."""
 
@@ -354,6 +378,7 @@ def backend_class(cupy: StandIn, blas: Any, name: str, has_halves: bool = False)
             self.xp = Namespace(cupy, self.products.matmul)
             erf = cupy.wrapped(host.erf)
             self.kernels, self._updates = table(cupy, self._own, self.products, erf)
+            self._senders = weakref.WeakValueDictionary()
 
         @property
         def dtypes(self) -> Any:

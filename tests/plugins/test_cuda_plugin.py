@@ -145,7 +145,8 @@ USED = (
     "cuda.Stream.begin_capture", "cuda.Stream.end_capture", "cuda.Stream.record", "cuda.Stream.wait_event",
     "cuda.Stream.synchronize", "cuda.Graph.launch", "cuda.get_allocator", "cuda.get_current_stream",
     "cuda.using_allocator", "cuda.runtime.getDevice", "cuda.runtime.getDeviceCount", "cuda.runtime.runtimeGetVersion",
-    "cuda.runtime.driverGetVersion",
+    "cuda.runtime.driverGetVersion", "cuda.runtime.memcpyAsync", "cuda.alloc", "cuda.alloc_pinned_memory", "cuda.Event",
+    "cuda.Event.record", "cuda.Event.synchronize", "cuda.UnownedMemory", "cuda.MemoryPointer",
 )  # fmt: skip
 """What the plugin asks CuPy for."""
 
@@ -158,3 +159,5 @@ def test_cupy_has_what_the_plugin_asks_for() -> None:
         for part in name.split("."):
             found = getattr(found, part)
         assert callable(found), name
+    assert cupy.cuda.runtime.memcpyHostToDevice == 1
+    assert hasattr(cupy.cuda.Event, "done")

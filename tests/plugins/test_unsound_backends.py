@@ -70,6 +70,18 @@ def _forgets_its_velocity(p, g, velocity, lr, momentum, dampening, weight_decay,
     return p - lr * g, velocity
 
 
+def _always_the_same():
+    """What sends each array to the place of the one before."""
+    places = {}
+
+    def send(array):
+        place = places.setdefault((array.dtype, array.shape), np.array(array))
+        np.copyto(place, array)
+        return place
+
+    return send
+
+
 def _native_of_anything(self, d):
     return np.dtype(str(d))
 
@@ -146,6 +158,8 @@ UNSOUND = [
     ({"dtypes": (dt.bool_, dt.int64, dt.float32), "native": _native_of_anything}, "test_dtype_not_offered", ()),
     ({"to_numpy": lambda self, array: np.asarray(array, dtype="f4")}, "test_numpy_round_trip", ("int8", (3, 4))),
     (asarray(np.atleast_1d), "test_numpy_zero_dimensional", ("float64",)),
+    ({"sender": lambda self, device: np.asarray}, "test_sent_arrays_keep_their_values", ()),
+    ({"sender": lambda self, device: _always_the_same()}, "test_sent_arrays_keep_their_values", ()),
     ({"copy": lambda self, array: array}, "test_copy_is_a_copy", ()),
     (asarray(_as_it_is, keeps=("dtype", "device")), "test_no_copy_where_one_is_forbidden", ()),
     ({"copy": lambda self, array: np.ravel(array, "K").reshape(array.shape)}, "test_copy_of_a_view", ()),
