@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from framework._version import __version__
-from framework.cli import yaml12
+from framework.cli import links, yaml12
 from framework.cli.arguments import Argument, arguments_of, typed
 from framework.cli.classes import Classes
 from framework.cli.layers import Merger, read_file, read_overrides
@@ -138,7 +138,8 @@ def _merged(layers: Sequence[Node], reader: SpecReader) -> tuple[dict[str, Node]
     root = layers[0]
     for layer in layers[1:]:
         root = merger.merge(root, layer)
-    return {name: node for name, node in root.mapping.items() if node.value is not None}, merger.notes
+    sections = {name: node for name, node in root.mapping.items() if node.value is not None}
+    return links.resolve(sections), merger.notes
 
 
 def run_name(files: Sequence[Path], sections: dict[str, Node]) -> str:
