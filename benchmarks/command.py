@@ -9,3 +9,4 @@ from benchmarks.report import write_page as write_page
 from benchmarks.run import FORMAT as FORMAT
 from benchmarks.run import has_failed as has_failed
 from benchmarks.run import measure as measure
+from benchmarks.run import replaced as replaced

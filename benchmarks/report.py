@@ -137,7 +137,7 @@ def page(told: dict[str, Any], images: dict[str, str]) -> str:
     lines = [
         "# Performance",
         "",
-        "Made by one command from one run; nothing on this page is written by hand:",
+        f"Made by {_runs(told)}; nothing on this page is written by hand:",
         "",
         "```sh",
         told["command"],
@@ -155,6 +155,11 @@ def page(told: dict[str, Any], images: dict[str, str]) -> str:
             unit = ", microseconds" if name in ("gradient", "step", "fit") else ""
             lines += ["", f"Medians beside{unit}:", "", *told_beside]
     return "\n".join(lines) + "\n"
+
+
+def _runs(told: dict[str, Any]) -> str:
+    count = told["command"].count("\n") + 1
+    return "one command from one run" if count == 1 else f"{count} commands, the later ones in place of some rows"
 
 
 def _title(result: dict[str, Any]) -> str:
@@ -178,7 +183,7 @@ def summary(told: dict[str, Any], images: dict[str, str]) -> str:
     lines = [
         f"{env['cpu']}, {env['cpus']} CPUs, {kernels} kernels in NumPy's BLAS, Python {env['python']}, "
         f"{', '.join(f'{n} {v}' for n, v in env['versions'].items() if n != 'fw-framework')}. "
-        + ("**Too few rounds to rely on**, by" if told["quick"] else "Medians and quartiles of one run, by"),
+        + ("**Too few rounds to rely on**, by" if told["quick"] else f"Medians and quartiles, made by {_runs(told)}:"),
         "",
         "```sh",
         told["command"],

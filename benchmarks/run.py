@@ -74,3 +74,16 @@ def _results(name: str, settings: Settings) -> Iterator[dict[str, Any]]:
 def has_failed(told: dict[str, Any]) -> bool:
     """Whether something broke that should have been measured."""
     return any(FAILED in result.get("skipped", "") for result in told["results"])
+
+
+def replaced(before: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """Earlier figures with the rows that were measured again in place of theirs; both commands are told."""
+    results = {row: [r for r in before["results"] if r["row"] == row] for row in ROWS}
+    results |= {row: [r for r in told["results"] if r["row"] == row] for row in told["minutes"]}
+    return {
+        **told,
+        "command": f"{before['command']}\n{told['command']}",
+        "quick": before["quick"] or told["quick"],
+        "minutes": {**before["minutes"], **told["minutes"]},
+        "results": [r for row in ROWS for r in results[row]],
+    }

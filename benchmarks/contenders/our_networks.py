@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from benchmarks.contenders.ours import compiler
 from benchmarks.worker import Work
 
 nn, functional = fw.nn, fw.nn.functional
+
+SHARING = ExitStack()
+"""Held until the process ends."""
 
 
 def cnn() -> fw.nn.Module:
@@ -63,7 +67,7 @@ def _step(net: fw.nn.Module, optimizer: Any, x: Any, y: Any, kind: str) -> Work:
     """Steps on one batch, by `eager` or `compiled`, or the page `faults` of a compiled one."""
     loss_of = nn.CrossEntropyLoss()
     x, y = fw.tensor(x), fw.tensor(y)
-    x.backend.sharing().__enter__()  # as a Trainer does; this process has nothing else to do
+    SHARING.enter_context(x.backend.sharing())  # as a Trainer does; this process has nothing else to do
 
     def update(x: fw.Tensor, y: fw.Tensor) -> fw.Tensor:
         optimizer.zero_grad()

@@ -32,6 +32,7 @@ fw bench --list                                 the rows, and how long each take
 fw bench gradient step --rounds 101 --threads 1
 fw bench --json figures.json --plot plots --page page.md
 fw bench --from figures.json --page page.md     again, without measuring
+fw bench cnn --again figures.json               one row in its place among the others
 """
     parser.add_argument("rows", nargs="*", metavar="ROW", help="what to measure; all, if none is named")
     parser.add_argument("--list", action="store_true", help="show the rows, and stop")
@@ -53,6 +54,9 @@ fw bench --from figures.json --page page.md     again, without measuring
     )
     parser.add_argument(
         "--from", type=Path, dest="source", metavar="FILE", help="do not measure: take the figures of an earlier --json"
+    )
+    parser.add_argument(
+        "--again", type=Path, metavar="FILE", help="measure, and put the rows into the figures of an earlier --json"
     )
 
 
@@ -80,8 +84,11 @@ def run(args: argparse.Namespace) -> int:
         told = programs.measure(
             names, rounds=args.rounds, threads=args.threads, quick=args.quick, command=_command(args.argv)
         )
+    if args.again is not None:
+        told = programs.replaced(_read(args.again, programs), told)
+        args.again.write_text(_text(told), encoding="utf-8")
     if args.json is not None:
-        args.json.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        args.json.write_text(_text(told), encoding="utf-8")
     plots = programs.draw(told, args.plot) if args.plot is not None else {}
     for page in args.page:
         programs.write_page(page, told, plots)
@@ -116,6 +123,10 @@ def load() -> ModuleType:
         found = sys.modules["benchmarks"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(found)
     return importlib.import_module("benchmarks.command")
+
+
+def _text(told: dict[str, Any]) -> str:
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
 
 
 def _command(argv: list[str]) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,19 @@ def test_a_row_is_measured_written_and_read_again(fw, monkeypatch):
     assert again.code == 0
     assert again.out == ""
     assert "## imports" in Path("page.md").read_text()
+
+
+def test_rows_measured_again_take_the_place_of_theirs() -> None:
+    def figures(command: str, **rows: list[int]) -> dict[str, Any]:
+        results = [{"row": row, "median": median} for row, medians in rows.items() for median in medians]
+        return {"command": command, "quick": False, "minutes": dict.fromkeys(rows, 1.0), "results": results}
+
+    told = programs.replaced(
+        figures("fw bench", gradient=[1, 2], step=[3], cnn=[4]), figures("fw bench step", step=[5, 6])
+    )
+    assert told["command"] == "fw bench\nfw bench step"
+    assert told["results"] == figures("", gradient=[1, 2], step=[5, 6], cnn=[4])["results"]
+    assert told["minutes"] == {"gradient": 1.0, "step": 1.0, "cnn": 1.0}
 
 
 def test_an_installation_without_the_programs_says_so(fw, monkeypatch, tmp_path):

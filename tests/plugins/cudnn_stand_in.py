@@ -23,8 +23,8 @@ ORDER = (
 PORTS = {"conv_fprop": ("image", "weight"), "conv_dgrad": ("loss", "filter"), "conv_wgrad": ("image", "loss")}
 
 
-class NotSupportedError(RuntimeError):
-    """`cudnnGraphNotSupportedError`, which is a RuntimeError, too."""
+class NotSupportedError(Exception):
+    """`cudnnGraphNotSupportedError`, which is no RuntimeError either."""
 
 
 class Tensor:
@@ -52,7 +52,9 @@ class Tensor:
 class Graph:
     """A graph of one convolution."""
 
-    def __init__(self, owner: CuDNN, io_data_type: str, intermediate_data_type: str, compute_data_type: str, handle: Any):
+    def __init__(
+        self, owner: CuDNN, io_data_type: str, intermediate_data_type: str, compute_data_type: str, handle: Any
+    ):
         assert intermediate_data_type == compute_data_type == "FLOAT"
         self.owner, self.io, self.handle = owner, io_data_type, handle
         self.calls: list[Any] = []
@@ -95,7 +97,8 @@ class Graph:
         assert handle.stream == owner.cupy.stream.ptr
         assert workspace.nbytes >= owner.workspace
         assert all(type(p) is int and p % 16 == 0 for p in pack.values())
-        assert self.result.is_output and self.result.data_type == self.io
+        assert self.result.is_output
+        assert self.result.data_type == self.io
         a, b = (_array(pack[t.uid], t) for t in self.operands)
         out = _array(pack[self.result.uid], self.result)
 
@@ -138,6 +141,8 @@ def _array(pointer: int, tensor: Tensor) -> np.ndarray:
 
 class CuDNN:
     """The module `cudnn`."""
+
+    cudnnGraphNotSupportedError = NotSupportedError
 
     def __init__(self, cupy: Any, refuses: Any = lambda graph: False) -> None:
         self.cupy, self.refuses, self.workspace = cupy, refuses, 4096

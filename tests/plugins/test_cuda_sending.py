@@ -14,6 +14,7 @@ from fw_cuda.sending import MOST_BUFFERS, Sender
 import framework as fw
 import framework.nn.functional as F
 from framework.backend import registry
+from framework.errors import BackendError
 
 
 def batch(number: int, rows: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -189,3 +190,24 @@ def test_a_trainer_sends_what_is_not_resident(host_kernels, monkeypatch, tmp_pat
     assert senders[0].copies >= 2 * 2 * 2 * 4  # epochs, loaders, arrays, batches
     for a, b in zip(*weights):
         np.testing.assert_array_equal(a, b)
+
+
+# -- on a GPU ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_no_step_sees_another_batch() -> None:
+    try:
+        backend = registry.get("cuda")
+    except BackendError as error:
+        pytest.skip(str(error))
+    cupy, send = backend.cupy, backend.sender(None)
+    work = cupy.ones((2048, 2048), "float32")
+    sums = []
+    for number in range(200):
+        array = send(np.full((512, 784), number, "float32"))
+        work = cupy.matmul(work, work) * 0  # so that the device is behind
+        sums.append((array + work[:512, :784]).sum())
+        del array
+    assert send.copies == 200
+    assert [float(s) for s in sums] == [512 * 784 * n for n in range(200)]

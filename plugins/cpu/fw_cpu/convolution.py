@@ -206,7 +206,8 @@ def _spread(g: Array, weight: Array, met: Array, groups: int) -> None:
     if blocks and blocks[0][1] == slice(0, p):
         each(spread, blocks)
     else:  # what rows of one image meet overlaps
-        each(lambda i: [spread(where) for where in blocks if where[0].start == i], range(n))
+        of_one = len(blocks) // max(n, 1)
+        each(lambda i: [spread(where) for where in blocks[i * of_one : (i + 1) * of_one]], range(n))
 
 
 def conv2d_dw(g: Array, x: Array, *, kernel: Pair, stride: Pair, padding: Any, dilation: Pair, groups: int) -> Array:

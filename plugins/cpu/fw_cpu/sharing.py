@@ -92,7 +92,7 @@ class _Pool:
             for block in left:
                 work(block)
 
-        number = min(self.limit, len(blocks)) - 1
+        number = max(min(self.limit, len(blocks)) - 1, 0)
         while len(self._helpers) < number:
             self._helpers.append(_Helper())
         helpers = self._helpers[:number]

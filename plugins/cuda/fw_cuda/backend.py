@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from framework.backend import Backend
 from framework.backend.dtypes import DType
 from framework.errors import BackendError
-from fw_cuda import cublaslt
+from fw_cuda import convolution, cublaslt
 from fw_cuda.arrays import count, integer, word
 from fw_cuda.installation import INSTALL, count_devices, import_cupy
 from fw_cuda.kernels import table
@@ -50,7 +50,8 @@ class CudaBackend(Backend):
         self.products = Products(cupy, _cublaslt(cupy))
         self.xp = Namespace(xp, self.products.matmul)
         self.kernels, self._updates = table(cupy, self._own, self.products, special.erf)
-        self._senders = WeakValueDictionary()
+        self.kernels |= convolution.kernels(cupy, self.products.matmul)
+        self._senders: WeakValueDictionary[str | None, Any] = WeakValueDictionary()
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -115,12 +115,20 @@ def planned(cudnn: Any, problem: Problem, handle: Any) -> Any:
     return graph
 
 
+def kernels(cupy: Any, matmul: Callable[[Array, Array], Array]) -> dict[str, Callable[..., Array]]:
+    """Name to kernel; none without the package, so that the framework composes convolutions of its products."""
+    if not is_installed():
+        return {}
+    found = Convolutions(cupy, matmul)
+    return {name: getattr(found, name) for name in NAMES}
+
+
 class Convolutions:
     """`conv2d` and its two derivatives, each one launch of cuDNN's where it has a way, and always the same one.
 
-    A graph is built and its algorithm chosen when a problem is first met, which is before anything is recorded, as
-    is memory for the workspace: the pool of a CUDA graph has it from the run before. The result is that of cuDNN's
-    only algorithms which add in the same order each time.
+    A graph is built and its algorithm chosen when a problem is first met. A program is run before it is recorded, so
+    then both are there, and the pool of the CUDA graph has the memory for the workspace. Of cuDNN's algorithms only
+    those are taken which add in the same order each time.
 
     Args:
         cupy: the module.
@@ -215,8 +223,8 @@ class Convolutions:
                 try:
                     graph = planned(self._cudnn, problem, handle)
                     self._plans[key] = _Plan(graph, int(graph.get_workspace_size()))
-                except (RuntimeError, NotImplementedError, ValueError):  # what cuDNN says where there is no algorithm
-                    pass
+                except (RuntimeError, ValueError, self._cudnn.cudnnGraphNotSupportedError):
+                    pass  # cuDNN has no algorithm, or none that is allowed
         return self._plans[key]
 
     def _handle(self, device: int) -> Any:
