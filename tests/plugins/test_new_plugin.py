@@ -65,6 +65,7 @@ def test_installed_it_is_found_and_ready(site: Path, tmp_path: Path) -> None:
     assert row.split() == ["my_abacus", "fw-my-abacus", "0.1.0", "ready", "my_abacus"]
 
 
+@pytest.mark.slow
 def test_its_own_conformance_test_passes_as_generated(made: Path, site: Path) -> None:
     done = run("pytest", "-q", "-p", "no:cacheprovider", folder=made / "fw-my-abacus", site=site)
     assert done.returncode == 0, done.stdout[-3000:]
