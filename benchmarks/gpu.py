@@ -17,8 +17,11 @@ from typing import Any
 
 import numpy as np
 
+import framework as fw
 from benchmarks import machine
 from benchmarks.gpu_turns import Clock, Contender, Place, Row, lines, measured
+from framework.backend import registry
+from framework.errors import BackendError
 
 SIZES = (784, 300, 100, 10)
 BATCH, IMAGES = 128, 60_000
@@ -27,7 +30,7 @@ BATCH, IMAGES = 128, 60_000
 # -- the MNIST MLP -----------------------------------------------------------------------------------
 
 
-def batch_of(place: Place) -> tuple[Any, Any]:
+def batch() -> tuple[Any, Any]:
     """A batch of the MLP's, on the host."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((BATCH, SIZES[0])).astype(np.float32), rng.integers(0, 10, BATCH)
@@ -46,16 +49,13 @@ def mlp_steps(place: Place) -> Iterator[Contender]:
 
 def our_step(place: Place) -> Contender:
     """A compiled step of ours."""
-    import framework as fw
-    from framework.backend import registry
-
     backend = registry.get(place.backend)
     layers: list[Any] = []
     for a, b in pairwise(SIZES):
         layers += [fw.nn.Linear(a, b), fw.nn.ReLU()]
     model = fw.nn.Sequential(*layers[:-1]).to(device=place.backend)
     optimizer = fw.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    x, y = (fw.tensor(a, backend=backend) for a in batch_of(place))
+    x, y = (fw.tensor(a, backend=backend) for a in batch())
 
     @fw.compile
     def step(x: Any, y: Any) -> Any:
@@ -85,7 +85,7 @@ def torch_step(torch: Any, place: Place, by_graph: bool) -> Callable[[int], None
     """A step in PyTorch, eager or as one CUDA graph with the update in it."""
     model = torch_model(torch, place.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    x, y = (torch.as_tensor(a, device=place.device) for a in batch_of(place))
+    x, y = (torch.as_tensor(a, device=place.device) for a in batch())
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -135,8 +135,6 @@ def epochs(place: Place) -> Iterator[Contender]:
 
 def our_epochs(place: Place, images: Any, labels: Any) -> Callable[[int], float]:
     """A fit of so many epochs, after one that does not count."""
-    import framework as fw
-    from framework.backend import registry
 
     class Timed(fw.callbacks.Callback):
         def __init__(self, clock: Clock) -> None:
@@ -215,9 +213,6 @@ def lightning_epochs(torch: Any, lightning: Any, place: Place, images: Any, labe
 
 def products(place: Place) -> Iterator[Contender]:
     """A product of two square matrices of bfloat16 (float32 in a rehearsal)."""
-    import framework as fw
-    from framework.backend import registry
-
     backend = registry.get(place.backend)
     n = 8192 // place.scale
     x = fw.numpy.ones((n, n)).to(device=place.backend)
@@ -234,9 +229,6 @@ def layers(kind: str) -> Callable[[Place], Iterator[Contender]]:
     """A convolution of 3 × 3, or attention, forward and backward, against PyTorch's."""
 
     def contenders(place: Place) -> Iterator[Contender]:
-        import framework as fw
-        from framework.backend import registry
-
         backend = registry.get(place.backend)
         s = place.scale
         shapes = [(64 // s or 1, 64 // s or 1, 56, 56), (64 // s or 1, 64 // s or 1, 3, 3)]
@@ -316,9 +308,6 @@ def place_of(rehearse: bool) -> Place | str:
     """Where to measure, or what is missing."""
     if rehearse:
         return Place("cpu", "cpu", 64, has_gpu=False)
-    from framework.backend import registry
-    from framework.errors import BackendError
-
     try:
         registry.get("cuda")
     except BackendError as error:

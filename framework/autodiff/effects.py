@@ -1,15 +1,57 @@
-"""What a step does beside computing, so that a replay of it does it again."""
+"""What a call does beside computing, so that a replay of it does it again."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from framework.autodiff import lines
 from framework.autodiff.convert import resolve_backend
 from framework.autodiff.hostnumber import HostNumber
 from framework.autodiff.namespace import namespace_of
+from framework.autodiff.tape import accumulate
 from framework.autodiff.tensor import Tensor
+
+Array = Any
+
+
+class Effect(NamedTuple):
+    """Something that a call did beside computing: `fn(*inputs)` again in every replay.
+
+    `kind` is "source" (it makes arrays out of nothing), "sink" (it takes arrays, and no later operation depends
+    on it) or "barrier" (it may write what the call reads, so that order matters).
+    """
+
+    kind: str
+    name: str
+    fn: Callable[..., Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    line: lines.Line | None
+    detail: Any
+
+
+class Write:
+    """Gives a Tensor another array."""
+
+    def __init__(self, t: Tensor) -> None:
+        self.tensor = t
+
+    def __call__(self, array: Array) -> None:
+        """Write."""
+        self.tensor._write(array)
+
+
+class Accumulate:
+    """Adds a gradient to a leaf; an object, so that a replay can have the gradient computed where it belongs."""
+
+    def __init__(self, leaf: Any) -> None:
+        self.leaf = leaf
+
+    def __call__(self, g: Array) -> None:
+        """Add `g`."""
+        accumulate(self.leaf, g)
 
 
 def effect(name: str, fn: Callable[..., Any], values: Sequence[Any], detail: Any = None) -> Any:

@@ -8,6 +8,7 @@ import operator
 from collections import deque
 from collections.abc import Callable, Sequence
 from sys import getrefcount
+from types import CellType
 from typing import Any
 
 Read = Callable[[Sequence[Any]], Any]
@@ -211,7 +212,7 @@ def _replace(holder: Any, number: HostNumber) -> None:
         members = [plain if x is number else x for x in holder]
         holder.clear()
         holder.update(members)
-    elif type(holder).__name__ == "cell":
+    elif isinstance(holder, CellType):
         holder.cell_contents = plain
     elif isinstance(own := getattr(holder, "__dict__", holder), dict):
         items = [(plain if key is number else key, plain if x is number else x) for key, x in own.items()]

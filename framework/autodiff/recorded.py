@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from framework.autodiff import lines, tree
+from framework.autodiff.effects import Effect, Write
 from framework.autodiff.hostnumber import HostNumber
 from framework.autodiff.owners import find_owners
-from framework.autodiff.recorder import Effect, Recorder, Write
+from framework.autodiff.recorder import Recorder
 from framework.autodiff.tape import Node
 from framework.autodiff.tensor import Tensor
 from framework.backend.program import Operation

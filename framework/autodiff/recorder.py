@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import Any
 
 from framework.autodiff import lines
 from framework.autodiff.calls import repeating
 from framework.autodiff.callvalues import CallValues
+from framework.autodiff.effects import Accumulate, Effect, Write
 from framework.autodiff.hostnumber import Guards, HostNumber
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.recordedrules import Constants, RecordedRules, raw
@@ -31,24 +32,7 @@ SCALARS_OK = frozenset(("add", "subtract", "multiply", "divide", "pow", "maximum
 SHAPES_BY_VALUE = frozenset(("nonzero_table", "unique_values", "unique_counts", "unique_inverse", "unique_all"))
 """Functions whose result's shape depends on values: a recording holds for one set of shapes."""
 
-
 READ = "a value is read: float, int, bool, item, tolist or NumPy of a Tensor"
-
-
-class Effect(NamedTuple):
-    """Something that a call did beside computing: `fn(*inputs)` again in every replay.
-
-    `kind` is "source" (it makes arrays out of nothing), "sink" (it takes arrays, and no later operation depends
-    on it) or "barrier" (it may write what the call reads, so that order matters).
-    """
-
-    kind: str
-    name: str
-    fn: Callable[..., Any]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    line: lines.Line | None
-    detail: Any
 
 
 class Recorder(CallValues):
@@ -96,6 +80,10 @@ class Recorder(CallValues):
         self.has_missed = self.has_missed or is_part
         return False
 
+    def looks_on(self) -> bool:
+        """As `listens`, of what may be missed once the call is refused: it leaves nothing behind."""
+        return self.broken is None and self.listens()
+
     def has_acted(self) -> bool:
         """Whether something was done that cannot be done again."""
         return self.has_missed or bool(self.written) or any(isinstance(item, Effect) for item in self.stream)
@@ -104,7 +92,7 @@ class Recorder(CallValues):
         """`fn`, the namespace's function of this name, telling of each call."""
 
         def told(*args: Any, **params: Any) -> Any:
-            if self.broken is not None or not self.listens():
+            if not self.looks_on():
                 return fn(*map(_plain, args), **params)
             self._quiet += 1  # what it calls in turn is part of it
             try:
@@ -185,7 +173,7 @@ class Recorder(CallValues):
 
     def called(self, module: Any) -> None:
         """A module is called in the call: what it looks like matters."""
-        if self.broken is None and self.listens():
+        if self.looks_on():
             self.modules.append(module)
             for t in (*module.parameters(), *module.buffers()):
                 self.add_state(t)
@@ -197,7 +185,7 @@ class Recorder(CallValues):
 
     def read(self, array: Array) -> None:
         """A value is handed to Python, which a replay would not do."""
-        if self.broken is not None or not self.listens():
+        if not self.looks_on():
             return
         roots = self._roots_of((self.number(array),))
         if roots is None:
@@ -208,7 +196,7 @@ class Recorder(CallValues):
 
     def check(self, predicate: Callable[[Array], bool], array: Array) -> bool:
         """`predicate(array)`, of an input or a constant: a replay asks it again, and is one only if the answer is."""
-        if self.broken is not None or not self.listens():
+        if not self.looks_on():
             return bool(predicate(array))
         outcome = bool(self._apart(lambda: predicate(array)))
         self.checks.append((self.number(array), predicate, outcome))
@@ -228,7 +216,7 @@ class Recorder(CallValues):
 
     def present(self, value: Any, read: Callable[[], Any]) -> Any:
         """A number from outside, or several, as one of the call: each replay reads it anew, when it begins."""
-        if self.broken is not None or not self.listens():
+        if not self.looks_on():
             return value
         kind = type(value)
         if kind is tuple or kind is list:
@@ -375,28 +363,6 @@ class Recorder(CallValues):
             accumulate(node, g)
             return
         self.sink("accumulate", Accumulate(node), g)
-
-
-class Write:
-    """Gives a Tensor another array."""
-
-    def __init__(self, t: Tensor) -> None:
-        self.tensor = t
-
-    def __call__(self, array: Array) -> None:
-        """Write."""
-        self.tensor._write(array)
-
-
-class Accumulate:
-    """Adds a gradient to a leaf; an object, so that a replay can have the gradient computed where it belongs."""
-
-    def __init__(self, leaf: Any) -> None:
-        self.leaf = leaf
-
-    def __call__(self, g: Array) -> None:
-        """Add `g`."""
-        accumulate(self.leaf, g)
 
 
 def _part(read: Callable[[], Any], i: int) -> Any:

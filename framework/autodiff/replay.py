@@ -7,8 +7,9 @@ from typing import Any
 
 from framework.autodiff import tape, tree
 from framework.autodiff.differences import numbers_in
+from framework.autodiff.effects import Accumulate, Effect
 from framework.autodiff.recorded import Returned
-from framework.autodiff.recorder import Accumulate, Effect, Recorder
+from framework.autodiff.recorder import Recorder
 from framework.autodiff.tape import Node
 from framework.autodiff.tensor import Tensor
 from framework.backend.program import Operation, Program, filled, results

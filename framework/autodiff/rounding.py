@@ -7,6 +7,7 @@ rounding first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -62,7 +63,7 @@ def rounded(ns: RawNamespace, name: str, fn: Callable[..., Any], dtype: str) -> 
         return out if bias is None else out + bias
 
     def linear_dw(g: Any, x: Any, out: Any = None) -> Any:
-        rows = [xp.reshape(a, (_rows(a), a.shape[-1])) for a in (g, x)]
+        rows = [xp.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])) for a in (g, x)]
         return product(xp.matrix_transpose(rows[0]), rows[1])
 
     own: dict[str, Callable[..., Any]] = {
@@ -77,11 +78,3 @@ def rounded(ns: RawNamespace, name: str, fn: Callable[..., Any], dtype: str) -> 
 def _cast(xp: Any, x: Any, narrow: Any) -> Any:
     """`xp.astype`, as a method where there is one: NumPy would warn of an overflow in its own name otherwise."""
     return x.astype(narrow) if hasattr(x, "astype") else xp.astype(x, narrow)
-
-
-def _rows(x: Any) -> int:
-    """The length of all axes but the last as one."""
-    n = 1
-    for length in x.shape[:-1]:
-        n *= length
-    return n

@@ -160,8 +160,7 @@ class Visible:
             self.modules[id(value)] = value
             for module in value.modules():
                 self._look_at_class(found, module, "forward")
-                for hook in versions.hooks(module):
-                    self._later(found, f"a hook of {name}", getattr(hook, "__wrapped__", hook))
+                self._hooks_later(found, versions.hooks(module))
         elif kind.__module__ == "framework.autodiff.compiling":
             self._later(found, name, value.fn)
         elif issubclass(kind, _CONTAINERS):
@@ -172,11 +171,14 @@ class Visible:
                 self._add(3, (id(value), len), value, name, found.at)
         elif not self._is_stream(name, value, found.at):
             self._look_at_object(found)
-            for hook in versions.hooks_of_leaf(value):
-                self._later(found, f"a hook of {name}", getattr(hook, "__wrapped__", hook))
+            self._hooks_later(found, versions.hooks_of_leaf(value))
 
     def _later(self, above: _Found, name: str, value: Any, owner: Any = None) -> None:
         self._waiting.append(_Found(name, value, above.depth + 1, above.at, owner))
+
+    def _hooks_later(self, above: _Found, hooks: Iterable[Any]) -> None:
+        for hook in hooks:
+            self._later(above, f"a hook of {above.name}", getattr(hook, "__wrapped__", hook))
 
     def _look_at_function(self, found: _Found) -> None:
         """Look at what a function's code names."""

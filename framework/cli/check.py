@@ -8,7 +8,7 @@ import io
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from framework.callbacks import Callback, ModelCheckpoint
@@ -139,16 +139,9 @@ def check_monitors(config: Config) -> bool:
         return True
     if config.data is None or config.data.cls.example_batch is DataModule.example_batch:  # type: ignore[attr-defined]
         return False
-    arguments, scheduler = dict(config.trainer.args), config.lr_scheduler
-    frequency = 1 if scheduler is None else scheduler.frequency
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they come again with the run
-            attempt(config, only_fit=True)
-    finally:
-        config.trainer.args = arguments
-        if scheduler is not None:
-            scheduler.frequency = frequency
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again with the run
+        attempt(config, only_fit=True)
     return True
 
 
@@ -205,12 +198,7 @@ def attempt(config: Config, *, only_fit: bool = False) -> Findings:
     """
     compiles = bool(config.trainer.args.get("compile")) and not only_fit
     batches = COMPILED_BATCHES if compiles else 1
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "profiler": None}
-    when = {"val_check_interval": None, "check_val_every_n_epoch": 1}  # of so few batches there is nothing to choose
-    config.trainer.args.update(quiet, **when, fast_dev_run=batches, compile=compiles)
-    if config.lr_scheduler is not None:
-        config.lr_scheduler.frequency = NEVER  # whether its metric is there is looked at below
-    tried = build(config)
+    tried = build(_short(config, batches, compiles))
     tried.trainer.loggers = [Unheard() for _ in tried.trainer.loggers]
     found = Findings(tried, _use_example(tried, batches))
     trainer, module, data = tried.trainer, tried.module, tried.data
@@ -219,7 +207,7 @@ def attempt(config: Config, *, only_fit: bool = False) -> Findings:
     metrics = dict(trainer.callback_metrics)
     found.backend = f"{trainer.strategy.device}{' (the best that works here)' * automatic}"
     found.fitted = sorted(metrics)
-    found.stages["training"] = {n: v for n, v in metrics.items() if not _is_of(trainer, "val", n)}
+    found.stages["training"] = {n: v for n, v in metrics.items() if not _is_of_validation(trainer, n)}
     if trainer.sources["val"]:
         found.stages["validation"] = {n: v for n, v in metrics.items() if n not in found.stages["training"]}
     found.watched = [_check(watch, found.fitted) for watch in watches(config, tried)]
@@ -229,7 +217,18 @@ def attempt(config: Config, *, only_fit: bool = False) -> Findings:
     return found
 
 
-def _is_of(trainer: Any, stage: str, name: str) -> bool:
+def _short(config: Config, batches: int, compiles: bool) -> Config:
+    """The configuration for a fit of so few batches that says nothing."""
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "profiler": None}
+    when = {"val_check_interval": None, "check_val_every_n_epoch": 1}  # of so few batches there is nothing to choose
+    args = {**config.trainer.args, **quiet, **when, "fast_dev_run": batches, "compile": compiles}
+    scheduler = config.lr_scheduler
+    if scheduler is not None:
+        scheduler = replace(scheduler, frequency=NEVER)  # whether its metric is there is looked at after the fit
+    return replace(config, trainer=replace(config.trainer, args=args), lr_scheduler=scheduler)
+
+
+def _is_of_validation(trainer: Any, name: str) -> bool:
     fit = trainer._fit
     return bool(fit is not None and fit.val_results.owners.get(name) == "validation")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from framework.cli.curves import short, sparkline
 from framework.cli.report import DONE, FAILED, note
-from framework.cli.runrecords import ABSENT, RunRecord, choose, differences, find_runs
+from framework.cli.runrecords import RunRecord, choose, differences, find_runs, spelled
 from framework.cli.runspage import page
 from framework.cli.wandbsync import offline_runs, sync
 from framework.errors import ConfigError, did_you_mean
@@ -200,9 +200,7 @@ def comparison(runs: Sequence[RunRecord]) -> str:
     lines += [[name, *(str(run.summary.get(name, "")) for run in runs)] for name in ("epochs", "steps")]
     lines.append(["time", *(duration(run.summary.get("wall_s")) for run in runs)])
     changed = differences([run.config for run in runs])
-    rows = [
-        [key, *("" if v is ABSENT else "null" if v is None else str(v) for v in row)] for key, row in changed.items()
-    ]
+    rows = [[key, *map(spelled, row)] for key, row in changed.items()]
     equal = "no run has a configuration" if not any(run.config for run in runs) else "the configurations are equal"
     metrics = [
         [name, *(_both(run, name) for run in runs), _gain(runs, name)]

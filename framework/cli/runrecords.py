@@ -13,7 +13,7 @@ from typing import Any
 from framework.cli import yaml12
 from framework.cli.nodes import plain
 from framework.errors import ConfigError, FrameworkError, did_you_mean
-from framework.train.checkpoint import read_pointer
+from framework.train.checkpoint import MANIFEST, read_pointer
 from framework.train.run import CHECKPOINTS, CONFIG, SUMMARY, RunFolder
 
 METRICS = "metrics.jsonl"
@@ -121,7 +121,7 @@ class RunRecord:
                 continue
             if target is not None:
                 marks.setdefault(target, []).append(which)
-        found = [f for f in folder.iterdir() if (f / "manifest.json").is_file()]
+        found = [f for f in folder.iterdir() if (f / MANIFEST).is_file()]
         found.sort(key=lambda f: (f.stat().st_mtime, f.name))
         return [(f, " and ".join(marks.get(f, ()))) for f in found]
 
@@ -165,12 +165,13 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {key: row for key, row in values.items() if any(value != row[0] for value in row[1:])}
 
 
-class _Absent:
-    def __repr__(self) -> str:
-        return "-"
+ABSENT = object()
+"""Stands for the value of a configuration that has none at a key path."""
 
 
-ABSENT = _Absent()
+def spelled(value: Any) -> str:
+    """A value of `differences` as text; empty where there is none."""
+    return "" if value is ABSENT else "null" if value is None else str(value)
 
 
 def read_run(path: Path) -> RunRecord:

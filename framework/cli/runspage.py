@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from framework._version import __version__
 from framework.cli.curves import Points, log_ticks, short, thinned, ticks, wants_log
 from framework.cli.pagestyle import SCRIPT, STYLE
-from framework.cli.runrecords import ABSENT, RunRecord, differences
+from framework.cli.runrecords import RunRecord, differences, spelled
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 26
@@ -116,17 +115,13 @@ def _config_table(runs: Sequence[RunRecord]) -> str:
     if len(with_config) < 2:
         return ""
     rows = [
-        f"<tr><th>{escape(key)}</th>{''.join(f'<td>{escape(_value(value))}</td>' for value in values)}</tr>"
+        f"<tr><th>{escape(key)}</th>{''.join(f'<td>{escape(spelled(value))}</td>' for value in values)}</tr>"
         for key, values in differences([run.config for run in with_config]).items()
     ]
     head = "".join(f"<th>{escape(run.name)}</th>" for run in with_config)
     table = f"<div class='wide'><table><tr><th></th>{head}</tr>{''.join(rows)}</table></div>"
     none = "<p>The configurations are equal.</p>"
     return f"<section id='config'><h2>Differences of the configurations</h2>{table if rows else none}</section>"
-
-
-def _value(value: Any) -> str:
-    return "" if value is ABSENT else "null" if value is None else str(value)
 
 
 # -- charts ---------------------------------------------------------------------------------------

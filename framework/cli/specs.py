@@ -149,10 +149,8 @@ class SpecReader:
         cls, full = self.classes.find(name, join(path, "class_path"), prefer)
         if base is not None and not issubclass(cls, base):
             twin = self.classes.twin(full, prefer, base)
-            hint = f" Did you mean {twin!r}?" if twin else ""
-            raise refuse(
-                name, join(path, "class_path"), f"{full} is not {article(base.__name__)}.{hint}".removesuffix(".")
-            )
+            hint = f". Did you mean {twin!r}?" if twin else ""
+            raise refuse(name, join(path, "class_path"), f"{full} is not {article(base.__name__)}{hint}")
         init_args = node.mapping.get("init_args")
         given = Node(init_args.mapping if init_args else {}, name.origin)
         spec = self.read_arguments(cls, given, join(path, "init_args"), filled=filled, later=later)

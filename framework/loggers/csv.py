@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from framework.errors import ConfigError, DataError
-from framework.loggers.logger import Logger, Status, plain, with_prefix
+from framework.loggers.logger import Status, plain, with_prefix
 from framework.loggers.rowfiles import LAST, RowFiles
+from framework.loggers.versioned import VersionedLogger
 
 
-class CSVLogger(Logger):
+class CSVLogger(VersionedLogger):
     """Writes `metrics.jsonl` (one JSON object a step) and `metrics.csv` (the same as a table).
 
     All that is logged at one step is one row. A row is written when a later step begins, and at the
@@ -45,26 +46,12 @@ class CSVLogger(Logger):
         version: int | str | None = None,
         prefix: str = "",
     ) -> None:
-        self._save_dir = None if save_dir is None else Path(save_dir)
-        self._name = name
-        self._version = version
-        self._prefix = prefix
-        self._folder: Path | None = None
+        super().__init__(save_dir, name, version, prefix)
         self._files: RowFiles | None = None
         self._resume: dict[str, Any] | None = None
         self._step: int | None = None
         self._row: dict[str, Any] = {}
         self._begin = time.perf_counter()
-
-    def __repr__(self) -> str:
-        return f"CSVLogger(save_dir={None if self._save_dir is None else str(self._save_dir)!r})"
-
-    @property
-    def name(self) -> str | None:
-        """The experiment's name: the given one, or that of the run folder's parent."""
-        if self._save_dir is not None:
-            return self._name
-        return self._folder.parent.name if self._folder is not None else None
 
     @property
     def version(self) -> int | str | None:
@@ -73,16 +60,6 @@ class CSVLogger(Logger):
             return self._version
         number = re.fullmatch(r"version_(\d+)", self._folder.name)
         return int(number[1]) if number else self._folder.name
-
-    @property
-    def save_dir(self) -> str | None:
-        """The folder that was given; None for one that writes in the run folder."""
-        return None if self._save_dir is None else str(self._save_dir)
-
-    @property
-    def log_dir(self) -> str | None:
-        """The folder that holds the files; None before it is known."""
-        return None if self._folder is None else str(self._folder)
 
     def attach(self, run_dir: Path) -> None:
         """Write in `run_dir`, unless there is an own `save_dir`; another folder begins anew there."""
@@ -215,23 +192,6 @@ class CSVLogger(Logger):
             self.attach(self._save_dir)
         assert self._folder is not None
         return self._folder
-
-    def _own_folder(self) -> Path:
-        """`<save_dir>/<name>/version_<N>`; a free number is taken by making its folder."""
-        assert self._save_dir is not None
-        parent = self._save_dir / self._name
-        if self._version is not None:
-            return parent / (f"version_{self._version}" if isinstance(self._version, int) else self._version)
-        if self._folder is not None:
-            return self._folder
-        number = 0
-        while True:
-            folder = parent / f"version_{number}"
-            try:
-                folder.mkdir(parents=True)
-                return folder
-            except FileExistsError:
-                number += 1
 
     def _close(self) -> None:
         if self._files is not None:

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from framework.errors import BackendError, ConfigError
 from framework.loggers.background import Client, Feeder
-from framework.loggers.logger import Logger, Status, plain, with_prefix
+from framework.loggers.logger import Status, plain, with_prefix
+from framework.loggers.versioned import VersionedLogger
 
 
-class TensorBoardLogger(Logger):
+class TensorBoardLogger(VersionedLogger):
     """Writes event files that `tensorboard --logdir runs` shows, through tensorboardX, from a thread of its own.
 
     A row's x-axis is its step, the number of optimizer updates. A resumed run writes another file in the
@@ -58,29 +59,15 @@ class TensorBoardLogger(Logger):
                 "TensorBoardLogger needs the package tensorboardX, which is not installed: "
                 "pip install 'fw-framework[tensorboard]'"
             )
-        self._save_dir = None if save_dir is None else Path(save_dir)
-        self._name = name
-        self._version = version
-        self._prefix = prefix
+        super().__init__(save_dir, name, version, prefix)
         self._sub_dir = sub_dir
         self._default_hp_metric = default_hp_metric
         self._kwargs = kwargs
-        self._folder: Path | None = None
         self._feeder: Feeder | None = None
         self._writer: EventWriter | None = None
         self._resumed_at: int | None = None
         self._step = 0
         self._warned = False
-
-    def __repr__(self) -> str:
-        return f"TensorBoardLogger(save_dir={None if self._save_dir is None else str(self._save_dir)!r})"
-
-    @property
-    def name(self) -> str | None:
-        """The experiment's name: the given one, or that of the run folder's parent."""
-        if self._save_dir is not None:
-            return self._name
-        return self._folder.parent.name if self._folder is not None else None
 
     @property
     def version(self) -> int | str | None:
@@ -89,11 +76,6 @@ class TensorBoardLogger(Logger):
             text = self._folder.name.removeprefix("version_")
             return int(text) if text.isdigit() else self._folder.name
         return self._version
-
-    @property
-    def save_dir(self) -> str | None:
-        """The folder that was given; None for a logger that writes in the run folder."""
-        return None if self._save_dir is None else str(self._save_dir)
 
     @property
     def log_dir(self) -> str | None:
@@ -189,22 +171,6 @@ class TensorBoardLogger(Logger):
         self._resumed_at = self._step
         if self._version is None:
             self._version = state.get("version")
-
-    def _own_folder(self) -> Path:
-        assert self._save_dir is not None
-        parent = self._save_dir / self._name
-        if self._version is not None:
-            return parent / (f"version_{self._version}" if isinstance(self._version, int) else self._version)
-        if self._folder is not None:
-            return self._folder
-        number = 0
-        while True:
-            folder = parent / f"version_{number}"
-            try:
-                folder.mkdir(parents=True)
-                return folder
-            except FileExistsError:
-                number += 1
 
     def _started(self) -> Feeder:
         """The feeder; the first call starts it, and with it the file."""

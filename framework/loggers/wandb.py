@@ -14,8 +14,20 @@ from typing import Any, Literal
 from framework.errors import BackendError, ConfigError
 from framework.loggers.background import Feeder
 from framework.loggers.logger import Logger, Status, plain, with_prefix
-from framework.loggers.wandb_items import Checkpoint, Config, Flush, Media, Row, host_values, staged, table
-from framework.loggers.wandb_items import images as _images
+from framework.loggers.wandb_items import (
+    Checkpoint,
+    Config,
+    Flush,
+    Histogram,
+    Images,
+    Media,
+    Row,
+    Table,
+    host_images,
+    host_values,
+    staged,
+    table,
+)
 from framework.loggers.wandb_run import WandbRun
 from framework.loggers.watching import Watch, What, layers_of
 
@@ -170,8 +182,7 @@ class WandbLogger(Logger):
         Raises:
             ConfigError: `images` is no list, or another argument no list of the same length.
         """
-        values, options = _images(key, images, kwargs)
-        self._put(Media(self._step if step is None else step, self._key(key), "image", values, options))
+        self._put(Images(self._step if step is None else step, self._key(key), *host_images(key, images, kwargs)))
 
     def log_table(
         self,
@@ -182,8 +193,7 @@ class WandbLogger(Logger):
         step: int | None = None,
     ) -> None:
         """Log a table: names of columns with rows of numbers, text or W&B objects, or a pandas dataframe."""
-        options = [table(columns, data, dataframe)]
-        self._put(Media(self._step if step is None else step, self._key(key), "table", [], options))
+        self._put(Table(self._step if step is None else step, self._key(key), table(columns, data, dataframe)))
 
     def log_text(
         self,
@@ -198,9 +208,7 @@ class WandbLogger(Logger):
 
     def log_histogram(self, key: str, values: Any, step: int | None = None, num_bins: int = 64) -> None:
         """Log how numbers are distributed: a Tensor or an array of any shape, or a list of numbers."""
-        options = [{"num_bins": num_bins}]
-        item = Media(self._step if step is None else step, self._key(key), "histogram", [host_values(values)], options)
-        self._put(item)
+        self._put(Histogram(self._step if step is None else step, self._key(key), host_values(values), num_bins))
 
     def watch(self, model: Any, log: What | None = "gradients", log_freq: int = 100, log_graph: bool = False) -> None:
         """Log the Euclidean norm of each gradient, `grad_norm/<parameter>`, and of all, `grad_norm/total`.

@@ -6,8 +6,9 @@ import io
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,26 +37,53 @@ class Flush(NamedTuple):
 
 
 @dataclass(slots=True)
-class Media:
+class Media(ABC):
     """Something to look at, which joins the row of its step. Its values are on the host and nobody else's."""
 
     step: int
     key: str
-    kind: str
-    """"image", "table" or "histogram"."""
-    values: list[Any]
-    options: list[dict[str, Any]] = field(default_factory=list)
-    """For each value, what else W&B's class is given."""
     is_heavy = True
 
+    @abstractmethod
     def made(self, wandb: Any) -> Any:
-        """The W&B objects."""
-        cls = {"image": wandb.Image, "table": wandb.Table, "histogram": wandb.Histogram}[self.kind]
-        if self.kind == "table":
-            return cls(**self.options[0])
-        values = [_picture(value) if self.kind == "image" else value for value in self.values]
-        made = [cls(value, **more) for value, more in zip(values, self.options, strict=True)]
-        return made if self.kind == "image" else made[0]
+        """The W&B object, or a list of them."""
+
+
+@dataclass(slots=True)
+class Images(Media):
+    """Pictures."""
+
+    values: list[Any]
+    options: list[dict[str, Any]]
+    """For each picture, what else W&B's class is given."""
+
+    def made(self, wandb: Any) -> Any:
+        """A list of W&B images."""
+        return [wandb.Image(_picture(value), **more) for value, more in zip(self.values, self.options, strict=True)]
+
+
+@dataclass(slots=True)
+class Table(Media):
+    """A table."""
+
+    arguments: dict[str, Any]
+    """What W&B's class is given."""
+
+    def made(self, wandb: Any) -> Any:
+        """A W&B table."""
+        return wandb.Table(**self.arguments)
+
+
+@dataclass(slots=True)
+class Histogram(Media):
+    """How numbers are distributed."""
+
+    values: Any
+    num_bins: int
+
+    def made(self, wandb: Any) -> Any:
+        """A W&B histogram."""
+        return wandb.Histogram(self.values, num_bins=self.num_bins)
 
 
 @dataclass(slots=True)
@@ -100,7 +128,7 @@ def staged(checkpoint: Path, parent: Path) -> Path:
     return folder
 
 
-def images(key: str, values: Any, options: Mapping[str, Any]) -> tuple[list[Any], list[dict[str, Any]]]:
+def host_images(key: str, values: Any, options: Mapping[str, Any]) -> tuple[list[Any], list[dict[str, Any]]]:
     """Pictures on the host, and for each the options that are given as lists.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`Optimizer`: parameter groups, the state of each parameter, and the one loop over them."""
+"""`Optimizer`: the groups of parameters, the state of each parameter, and the one loop over them."""
 
 from __future__ import annotations
 
@@ -6,58 +6,17 @@ from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any, ClassVar
 
-from framework.autodiff import Tensor, enable_grad, versions
+from framework.autodiff import Tensor, enable_grad
 from framework.autodiff.lines import Line, user_line
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.tape import mark_written
-from framework.errors import CheckpointError, ConfigError, DTypeError, did_you_mean
+from framework.errors import CheckpointError, ConfigError, did_you_mean
 from framework.optim.arena import home_of
+from framework.optim.groups import BESIDE, Group, check_parameter, plain
 from framework.optim.layout import Layout, Run, is_array, selected
 
 Array = Any
 State = dict[str, Any]
-
-_BESIDE = ("initial_lr", "name")  # keys of a group that are no arguments: a schedule's, and the user's label
-
-
-class Group(dict[str, Any]):
-    """A parameter group: a dict that tells a recording of what is set in it, which a replay would not do."""
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        versions.told(self, key)
-        super().__setitem__(key, value)
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Set several arguments."""
-        versions.told(self, "update")
-        super().update(*args, **kwargs)
-
-
-def _told(group: Group, key: str) -> Any:
-    """An argument, while a call is recorded: one that is a number is read anew in each replay."""
-    return versions.present(lambda: dict.__getitem__(group, key))
-
-
-def _told_or(group: Group, key: str, default: Any = None) -> Any:
-    return _told(group, key) if key in group else default
-
-
-def _told_items(group: Group) -> Any:
-    return {key: _told(group, key) for key in dict.keys(group)}.items()
-
-
-def _told_values(group: Group) -> Any:
-    return dict(_told_items(group)).values()
-
-
-def _told_keys(group: Group) -> Any:
-    """Of the class itself, so that `dict(group)` asks for each item."""
-    return dict.__iter__(group)
-
-
-versions.while_recorded(
-    Group, {"__getitem__": _told, "get": _told_or, "items": _told_items, "values": _told_values, "__iter__": _told_keys}
-)
 
 
 class Optimizer:
@@ -101,8 +60,11 @@ class Optimizer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "update" in vars(cls) and "elementwise" not in vars(cls):
-            cls.elementwise = False  # that of the base class was said of another update
+        if "update" in vars(cls):  # what the base class says was said of another update
+            if "elementwise" not in vars(cls):
+                cls.elementwise = False
+            if "updates_by_kernel" not in vars(cls):
+                cls.updates_by_kernel = Optimizer.updates_by_kernel  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_states": self._written(), "_layouts": [], "_known": (self._states, [])}
@@ -162,11 +124,11 @@ class Optimizer:
         params = [given] if isinstance(given, Tensor) else list(given)
         params = [p[1] if isinstance(p, tuple) else p for p in params]  # named_parameters() too
         for key in group:
-            if key not in self.defaults and key not in _BESIDE:
+            if key not in self.defaults and key not in BESIDE:
                 hint = did_you_mean(key, self.defaults)
                 raise ConfigError(f"{name}: unknown argument {key!r} in a parameter group.{hint}")
         for p in params:
-            _check_parameter(name, p)
+            check_parameter(name, p)
         held = {id(p) for old in self.param_groups for p in old["params"]}
         if len({id(p) for p in params}) < len(params) or any(id(p) in held for p in params):
             raise ConfigError(f"{name}: a parameter is given twice; each belongs to one group, once")
@@ -349,8 +311,8 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 numbers[id(p)] = len(numbers)
-            plain = {key: _plain(value) for key, value in group.items() if key != "params"}
-            groups.append({**plain, "params": [numbers[id(p)] for p in group["params"]]})
+            given = {key: plain(value) for key, value in group.items() if key != "params"}
+            groups.append({**given, "params": [numbers[id(p)] for p in group["params"]]})
         state = {
             str(numbers[id(p)]): {key: _copied(p, value) for key, value in own.items()}
             for p, own in self._written().items()
@@ -374,7 +336,7 @@ class Optimizer:
                 f"the saved one of {saved_sizes}"
             )
         expected = {"params", *self.defaults}
-        differing = {key for saved in saved_groups for key in expected.symmetric_difference(saved)}.difference(_BESIDE)
+        differing = {key for saved in saved_groups for key in expected.symmetric_difference(saved)}.difference(BESIDE)
         if differing:
             raise CheckpointError(
                 f"{name}.load_state_dict: the saved arguments differ in {', '.join(sorted(differing))}; "
@@ -406,26 +368,8 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _check_parameter(name: str, p: Any) -> None:
-    if not isinstance(p, Tensor):
-        raise DTypeError(f"{name}: parameters are Tensors, got {type(p).__name__}; pass model.parameters()")
-    if p.dtype.kind != "float":
-        raise DTypeError(f"{name}: parameters are floating point, got one of {p.dtype.name} and shape {p.shape}")
-    if not p.is_leaf:
-        raise ConfigError(f"{name}: a parameter of shape {p.shape} is the result of operations; pass leaves")
-
-
 def _is_steady(layout: Layout, group: dict[str, Any]) -> bool:
     return layout.is_steady(group["params"])
-
-
-def _plain(value: Any) -> Any:
-    """A group's argument as it may stand in a state tree."""
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | str):
-        return value
-    return int(value) if isinstance(value, int) else float(value)
 
 
 def _copied(p: Tensor, value: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from framework.autodiff import Tensor, no_grad
 from framework.errors import NonFiniteError
 from framework.optim import Optimizer
+from framework.train.gradients import parameters_of
+from framework.train.guard import ADVICE
 from framework.train.optimization import loss_of
 from framework.train.results import Results
 
@@ -21,7 +23,7 @@ def guarded_search(optimizer: Optimizer, closure: Callable[[], Any], step: int) 
     Raises:
         NonFiniteError: it did.
     """
-    params = [p for group in optimizer.param_groups for p in group["params"]]
+    params = parameters_of(optimizer)
     with no_grad():
         kept = [p.detach().clone() for p in params]
     value = optimizer.step(closure)
@@ -31,9 +33,7 @@ def guarded_search(optimizer: Optimizer, closure: Callable[[], Any], step: int) 
             for q, before in zip(params, kept):
                 q.assign(before)
             raise NonFiniteError(
-                f"step {step}: {type(optimizer).__name__} came to weights that are NaN or infinite. The update was not "
-                "applied: the weights are those of the step before. Lower the learning rate, or look at the batch of "
-                "this step"
+                f"step {step}: {type(optimizer).__name__} came to weights that are NaN or infinite. {ADVICE}"
             )
     return value
 

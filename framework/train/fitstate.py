@@ -116,12 +116,10 @@ class Fit:
             self.own_step = OwnStep(self)
         for config in schedulers:
             config.own_step = own
-            if config.needs_metric and config.interval == "step":
+            if config.interval == "step":
                 self.step_schedulers.append(config)
             elif config.needs_metric:
                 self.metric_schedulers.append(config)
-            elif config.interval == "step":
-                self.step_schedulers.append(config)
             else:
                 self.epoch_schedulers.append(config)
 

@@ -10,6 +10,7 @@ from framework.autodiff.namespace import namespace_of
 from framework.backend import Backend
 from framework.errors import NonFiniteError
 from framework.optim import Optimizer
+from framework.train.gradients import sum_of_squares
 
 
 class Guard(Protocol):
@@ -69,14 +70,9 @@ class DeviceGuard:
 
     def check(self, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
         """Let the device decide whether the update is applied."""
-        ns = self._ns
-        total: Any = None
-        for g in optimizer.gradients():
-            squares = ns.sum_of_squares(g)
-            total = squares if total is None else total + squares
-        if total is None:
-            return
-        self.latch(total, loss, optimizer, step)
+        total = sum_of_squares(self._ns, optimizer)
+        if total is not None:
+            self.latch(total, loss, optimizer, step)
 
     def latch(self, total: Any, loss: Tensor | None, optimizer: Optimizer, step: int) -> None:
         """Let the update be applied if this total and this loss are finite, as all since the last look."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from framework.autodiff import Tensor
 from framework.errors import NonFiniteError
 from framework.train import anomaly, loaders, resume
 from framework.train.fitstate import Fit
@@ -47,10 +48,9 @@ def begin_epoch(fit: Fit) -> None:
 
 def run_batches(fit: Fit) -> None:
     """The batches that are left of this epoch."""
-    hooks, progress, results, window, guard = fit.hooks, fit.progress, fit.results, fit.window, fit.guard
+    hooks, progress, results, window = fit.hooks, fit.progress, fit.results, fit.window
     optimizer, move, training_step, owner = fit.optimizer, fit.move, fit.training_step, type(fit.module).__name__
-    clip, compiled, whole_step, own_step = fit.clip, fit.compiled, fit.whole_step, fit.own_step
-    backward, zero_grad = fit.backward, hooks.zero_grad
+    compiled, whole_step, backward, zero_grad = fit.compiled, fit.whole_step, fit.backward, hooks.zero_grad
     batches = fit.open_batches()
     try:
         for host_batch in batches:
@@ -86,21 +86,7 @@ def run_batches(fit: Fit) -> None:
                 if loss is not None:
                     for hook in hooks.after_backward:
                         hook()
-                updates = window.closes(is_last)
-                if updates:
-                    window.correct(optimizer)
-                    for hook in hooks.before_step:
-                        hook(optimizer)
-                    guard.check(loss, optimizer, progress.global_step + 1)
-                    if clip is not None:
-                        clip(optimizer)
-                    if own_step is not None:
-                        updates = own_step(index, loss)
-                    else:
-                        optimizer.step()
-                        progress.global_step += 1
-                        if fit.step_schedulers:
-                            fit.step_schedules(progress.global_step)
+                updates = window.closes(is_last) and update(fit, index, loss)
             fit.end_step(is_last)
             if ends_with(fit, batch, index, fit.outputs(output, loss), updates):
                 return
@@ -113,6 +99,24 @@ def run_batches(fit: Fit) -> None:
         raise
     finally:
         loaders.close(batches)
+
+
+def update(fit: Fit, index: int, loss: Tensor | None) -> bool:
+    """The update that follows on the last batch of a window; whether one was made."""
+    optimizer, progress, clip = fit.optimizer, fit.progress, fit.clip
+    fit.window.correct(optimizer)
+    for hook in fit.hooks.before_step:
+        hook(optimizer)
+    fit.guard.check(loss, optimizer, progress.global_step + 1)
+    if clip is not None:
+        clip(optimizer)
+    if fit.own_step is not None:
+        return fit.own_step(index, loss)
+    optimizer.step()
+    progress.global_step += 1
+    if fit.step_schedulers:
+        fit.step_schedules(progress.global_step)
+    return True
 
 
 def ends_with(fit: Fit, batch: Any, index: int, outputs: dict[str, Any], updates: bool) -> bool:

@@ -16,63 +16,53 @@ if TYPE_CHECKING:
 
 
 class SteppedOptimizer:
-    """An optimizer in the module's hands; each `step` is checked and counted as an update of the run.
+    """An optimizer in the module's hands; each `step` is counted as an update of the run.
 
     All but `step` is the optimizer's own: `param_groups`, `zero_grad`, `state_dict` …
 
     Args:
         optimizer: the optimizer.
-        fit: the training.
-        is_manual: whether `step` runs the hooks; under automatic optimization the loop has done so.
+        fit: the training, whose loop has run the hooks and looked at the gradients.
     """
 
-    def __init__(self, optimizer: Optimizer, fit: Fit, is_manual: bool) -> None:
+    def __init__(self, optimizer: Optimizer, fit: Fit) -> None:
         self.optimizer = optimizer
         """The optimizer itself."""
         self.updates = 0
         """Updates that were made through this object."""
         self._fit = fit
-        self._is_manual = is_manual
-        self._loss: Tensor | None = None
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make an update; returns what `closure` returned, which is called first.
 
         Raises:
-            NonFiniteError: a gradient, or the loss that `manual_backward` has seen, is NaN or infinite.
+            NonFiniteError: a weight would become NaN or infinite; or, under manual optimization, a gradient is, or
+                the loss that `manual_backward` has seen.
         """
         fit, optimizer = self._fit, self.optimizer
         step = fit.progress.global_step + 1
         if optimizer.needs_closure:
             if closure is None:
                 return optimizer.step(None)  # which says that it needs one
-            if self._is_manual:
-                self._before_step()
+            self._before_step()
             value = guarded_search(optimizer, closure, step)
         else:
             value = None
             if closure is not None:
                 with enable_grad():
                     value = closure()
-            if self._is_manual:
-                self._before_step()
-                fit.guard.check(self._loss, optimizer, step)
+            self._before_step()
+            self._check(step)
             optimizer.step()
         self.updates += 1
         fit.progress.global_step = step
         return value
 
-    def saw(self, loss: Tensor) -> None:
-        """Look at this loss, too, before the next update."""
-        self._loss = loss.detach()
-
-    def forget(self) -> None:
-        """The losses that were seen are of an earlier batch."""
-        self._loss = None
-
     def _before_step(self) -> None:
-        for hook in self._fit.hooks.before_step:
-            hook(self.optimizer)
+        """Run the hooks, where nobody has."""
+
+    def _check(self, step: int) -> None:
+        """Look at the gradients, where nobody has."""
 
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Iterator[None]:
@@ -89,13 +79,34 @@ class SteppedOptimizer:
         return repr(self.optimizer)
 
 
+class ManualOptimizer(SteppedOptimizer):
+    """The same under manual optimization, where `step` runs the hooks and looks at loss and gradients itself."""
+
+    _loss: Tensor | None = None
+
+    def saw(self, loss: Tensor) -> None:
+        """Look at this loss, too, before the next update."""
+        self._loss = loss.detach()
+
+    def forget(self) -> None:
+        """The losses that were seen are of an earlier batch."""
+        self._loss = None
+
+    def _before_step(self) -> None:
+        for hook in self._fit.hooks.before_step:
+            hook(self.optimizer)
+
+    def _check(self, step: int) -> None:
+        self._fit.guard.check(self._loss, self.optimizer, step)
+
+
 class ManualStep:
     """One batch of a module that makes its updates itself."""
 
     def __init__(self, fit: Fit) -> None:
         self._fit = fit
         self._owner = type(fit.module).__name__
-        self.optimizers = [SteppedOptimizer(optimizer, fit, is_manual=True) for optimizer in fit.optimizers]
+        self.optimizers = [ManualOptimizer(optimizer, fit) for optimizer in fit.optimizers]
 
     def __call__(self, batch: Any, index: int) -> tuple[Any, None, bool]:
         """What `training_step` returned, no loss to differentiate, and whether there was an update."""
@@ -139,7 +150,7 @@ class OwnStep:
         """
         fit = self._fit
         closure = (lambda: loss) if isinstance(loss, Tensor) else loss
-        stepped = SteppedOptimizer(fit.optimizer, fit, is_manual=False)
+        stepped = SteppedOptimizer(fit.optimizer, fit)
         before = fit.progress.global_step
         fit.module.optimizer_step(fit.progress.epoch, index, stepped, closure)
         fit.updates = stepped.updates

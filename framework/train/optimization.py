@@ -11,6 +11,7 @@ from framework.errors import ConfigError, did_you_mean
 from framework.nn import Module
 from framework.optim import Optimizer
 from framework.train.batches import batch_size_of
+from framework.train.gradients import scale_gradients
 from framework.train.precision import LossScaler
 
 _FORMS = 'Return an optimizer, {"optimizer": optimizer, "lr_scheduler": scheduler}, or ([optimizer], [scheduler])'
@@ -246,11 +247,7 @@ class Window:
             self.scaler.unscale(optimizer)
         expected = self.size * self.first
         if self.samples != expected:
-            factor = expected / self.samples
-            for group in optimizer.param_groups:
-                for p in group["params"]:
-                    if p.grad is not None:
-                        p.grad = p.grad.detach() * factor
+            scale_gradients(optimizer, expected / self.samples)
         self.first = self.samples = 0
 
     def abandon(self) -> None:

@@ -10,6 +10,7 @@ from framework.autodiff import Tensor
 from framework.errors import ConfigError
 from framework.optim import Optimizer, clip_grad_norm_, clip_grad_value_
 from framework.train import options
+from framework.train.gradients import parameters_of
 from framework.train.manual import SteppedOptimizer
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class Optimizing:
     automatic_optimization: bool = True
     """False: `training_step` differentiates by `self.manual_backward`, and steps `self.optimizers()` itself."""
 
-    _toggled: dict[int, list[tuple[Any, bool]]] | None = None
+    _toggled: dict[int, list[Tensor]] | None = None
+    """The parameters that `toggle_optimizer` has frozen, by the optimizer."""
 
     if TYPE_CHECKING:
 
@@ -84,20 +86,20 @@ class Optimizing:
 
     def toggle_optimizer(self, optimizer: AnyOptimizer) -> None:
         """Let only the parameters of `optimizer` require gradients, until `untoggle_optimizer(optimizer)`."""
-        kept = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        others = [p for one in self._fit_under_way("toggle_optimizer(…)").optimizers for p in _parameters(one)]
-        changed = []
-        for p in others:
-            if id(p) not in kept and p.requires_grad:
-                p.requires_grad = False
-                changed.append((p, True))
+        kept = {id(p) for p in parameters_of(optimizer)}
+        frozen = []
+        for one in self._fit_under_way("toggle_optimizer(…)").optimizers:
+            for p in parameters_of(one):
+                if id(p) not in kept and p.requires_grad:
+                    p.requires_grad = False
+                    frozen.append(p)
         toggled = self._toggled or {}
-        object.__setattr__(self, "_toggled", {**toggled, id(_bare(optimizer)): changed})
+        object.__setattr__(self, "_toggled", {**toggled, id(_bare(optimizer)): frozen})
 
     def untoggle_optimizer(self, optimizer: AnyOptimizer) -> None:
         """Let the other parameters require gradients as before `toggle_optimizer(optimizer)`."""
-        for p, before in (self._toggled or {}).pop(id(_bare(optimizer)), []):
-            p.requires_grad = before
+        for p in (self._toggled or {}).pop(id(_bare(optimizer)), []):
+            p.requires_grad = True
 
     @contextmanager
     def toggled_optimizer(self, optimizer: AnyOptimizer) -> Iterator[None]:
@@ -140,15 +142,11 @@ class Optimizing:
         value = self.trainer.gradient_clip_val if value is None else value
         if not value:
             return
-        parameters = _parameters(optimizer)
+        parameters = parameters_of(optimizer)
         if (algorithm or self.trainer.gradient_clip_algorithm) == "value":
             clip_grad_value_(parameters, value)
         else:
             clip_grad_norm_(parameters, value)
-
-
-def _parameters(optimizer: AnyOptimizer) -> list[Any]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _bare(optimizer: AnyOptimizer) -> Optimizer:

@@ -24,6 +24,7 @@ from framework.autodiff.namespace import namespace_of
 from framework.backend import Backend
 from framework.errors import ConfigError, NonFiniteError, did_you_mean
 from framework.optim import Optimizer
+from framework.train.gradients import scale_gradients, sum_of_squares
 from framework.train.guard import ADVICE, DeviceGuard
 
 
@@ -148,11 +149,7 @@ class LossScaler:
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Divide the gradients of all parameters by the scale."""
-        inverse = 1.0 / self.current()
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.grad = p.grad.detach() * inverse
+        scale_gradients(optimizer, 1.0 / self.current())
 
     def note(self, is_finite: Any, step: int) -> None:
         """Take down whether the gradients of an update, divided, are finite; of one asked about again, both times."""
@@ -195,10 +192,7 @@ class ScalingGuard:
             self._of_losses.latch(ns.reshape(loss._data, ()), None, optimizer, step)
         elif loss is not None and not math.isfinite(loss.item()):
             raise NonFiniteError(f"step {step}: the loss is {loss.item()}. {ADVICE}")
-        total: Any = None
-        for g in optimizer.gradients():
-            squares = ns.sum_of_squares(g)
-            total = squares if total is None else total + squares
+        total = sum_of_squares(ns, optimizer)
         if total is None:
             return
         is_finite = ns.isfinite(total)
@@ -234,15 +228,15 @@ def check_updates(precision: Precision, automatic: bool, whole: str, detects_ano
     """
     if not precision.scales:
         return
-    reason = (
-        "automatic_optimization = False, so that the module calls backward itself" if not automatic
-        else f"{whole} evaluates the loss itself" if whole
-        else "detect_anomaly=True would stop at the first gradient that is too large, which is skipped here"
-        if detects_anomalies
-        else ""
-    )  # fmt: skip
-    if reason:
-        raise ConfigError(
-            f"precision={precision.name!r} scales the loss for the backward pass, but {reason}. "
-            "Use precision='bf16-mixed' or '32-true'"
-        )
+    if not automatic:
+        reason = "automatic_optimization = False, so that the module calls backward itself"
+    elif whole:
+        reason = f"{whole} evaluates the loss itself"
+    elif detects_anomalies:
+        reason = "detect_anomaly=True would stop at the first gradient that is too large, which is skipped here"
+    else:
+        return
+    raise ConfigError(
+        f"precision={precision.name!r} scales the loss for the backward pass, but {reason}. "
+        "Use precision='bf16-mixed' or '32-true'"
+    )

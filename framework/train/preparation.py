@@ -145,17 +145,19 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
         saved = resume.restore_start(saved, module, stage.datamodule, trainer.callbacks)
     optimizers, schedulers = optimizers_of(trainer, module)
     training_step = check_signature(module.training_step, (train,))
-    if trainer.detect_anomaly:
-        watcher = Watcher(namespace_of(backend))
-        stage.ended.enter_context(watching(watcher))
-        training_step = watcher.each_step(training_step)
-    guard: Guard = WatchedGuard(backend, watcher) if trainer.detect_anomaly else make_guard(backend)
-    window = Window(trainer.accumulate_grad_batches)
     whole = next((type(o).__name__ for o in optimizers if o.needs_closure), "")
     check_updates(trainer.numbers, module.automatic_optimization, whole, trainer.detect_anomaly)
+    window = Window(trainer.accumulate_grad_batches)
+    guard: Guard
     if trainer.numbers.scales:
         window.scaler = LossScaler(backend, trainer.strategy.device)
         guard = ScalingGuard(backend, window.scaler)
+    elif trainer.detect_anomaly:
+        watcher = Watcher(namespace_of(backend))
+        stage.ended.enter_context(watching(watcher))
+        training_step, guard = watcher.each_step(training_step), WatchedGuard(backend, watcher)
+    else:
+        guard = make_guard(backend)
     owners: dict[str, str] = {}
     classes = checks.num_classes(module)
     if classes is not None:

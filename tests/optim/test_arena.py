@@ -534,6 +534,19 @@ def test_an_update_that_is_no_matter_of_elements_is_made_for_each_parameter() ->
         np.testing.assert_allclose(p.tolist(), -3 / np.sqrt(p.size))
 
 
+def test_an_update_of_ones_own_is_not_taken_for_the_kernel_of_the_base_class() -> None:
+    class Shrinking(optim.SGD):
+        def update(self, ns: Any, p: Any, g: Any, state: Any, hyper: Any) -> Any:
+            return super().update(ns, p, g, state, hyper) * 0.5
+
+    class Renamed(optim.SGD):
+        pass
+
+    params = [nn.Parameter(np.ones(2))]
+    assert Renamed(params, lr=1.0).updates_by_kernel()
+    assert not Shrinking(params, lr=1.0).updates_by_kernel()
+
+
 def test_the_memory_goes_with_the_model() -> None:
     _, net, optimizer = housed()
     memory = weakref.ref(net.head.bias._data)

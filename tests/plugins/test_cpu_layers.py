@@ -138,11 +138,11 @@ def test_gelu_in_single_precision() -> None:
     assert out.dtype == slope.dtype == np.float32
     double = x[:100_001].astype(np.float64)
     share = np.array([math.erfc(-t / math.sqrt(2)) / 2 for t in double])
-    np.testing.assert_allclose(out[:100_001], double * share, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(out[:100_001], double * share, rtol=0, atol=5e-7)
     density = np.exp(-double * double / 2) / math.sqrt(2 * math.pi)
-    np.testing.assert_allclose(slope[:100_001], share + double * density, rtol=0, atol=1e-6)
-    assert np.array_equal(out[:100_001][double > 6], x[:100_001][double > 6])
-    assert np.all(np.abs(out[:100_001][double < -6.5]) == 0)
+    np.testing.assert_allclose(slope[:100_001], share + double * density, rtol=0, atol=4e-7)
+    far = np.abs(double) > 5.6  # where single precision has no number nearer to the value; at 5.4 it still has
+    assert np.array_equal(out[:100_001][far], np.where(double > 0, x[:100_001], -0.0)[far])
     assert out[-4:].tolist() == [np.float32(1e18), 0.0, np.inf, 0.0]
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 import cuda_stand_in
 import numpy as np
 import pytest
+from cuda_launches import LAUNCHES, launches
 from cuda_stand_in import StandIn, backend_class
 from cuda_stand_in_blas import Blas
 from fw_cuda import fusion
@@ -222,11 +223,11 @@ def test_launches_of_a_step_of_the_mlp_are_bounded(backend) -> None:
             p.grad = None
         step(x, y)
     (program,) = step.programs()
-    unfused, found = fusion.launches(program), fusion.fused(program, backend.products)
-    assert unfused - fusion.launches(found) == 2  # two ReLUs
+    unfused, found = launches(program), fusion.fused(program, backend.products)
+    assert unfused - launches(found) == 2  # two ReLUs
     assert [o.primitive for o in found.operations].count("linear_relu") == 2
-    assert fusion.launches(found) <= 18, str(found)
-    assert {o.primitive for o in found.operations} <= {*fusion.LAUNCHES, "divide"}, "an operation nobody has counted"
+    assert launches(found) <= 18, str(found)
+    assert {o.primitive for o in found.operations} <= {*LAUNCHES, "divide"}, "an operation nobody has counted"
 
 
 def test_updates_of_all_parameters_are_one_launch(backend, cupy: StandIn) -> None:

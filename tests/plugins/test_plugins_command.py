@@ -17,8 +17,8 @@ def rows(timeout_s: float = 20.0) -> dict[str, Row]:
     return {row.name: row for row in plugins.rows_of_all(timeout_s)}
 
 
-def listed(*options: str) -> list[Row]:
-    """What `fw plugins` prints, run as a command; its remarks are left out."""
+def lines_of(*options: str) -> list[str]:
+    """What `fw plugins` prints, run as a command."""
     done = subprocess.run(
         [sys.executable, "-m", "framework", "plugins", *options],
         capture_output=True,
@@ -27,7 +27,12 @@ def listed(*options: str) -> list[Row]:
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    head, *lines = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+def listed(*options: str) -> list[Row]:
+    """The rows that `fw plugins` prints; its remarks are left out."""
+    head, *lines = lines_of(*options)
     assert head.split() == ["name", "distribution", "state", "devices", "reason"]
     at = [head.index(title) for title in head.split()]
     cells = [
@@ -237,15 +242,7 @@ def test_a_distribution_without_metadata_still_has_a_row(install_plugin, good_pl
 
 def test_the_command_prints_an_aligned_table_and_succeeds(install_plugin) -> None:
     install_plugin("toy", "raise ValueError('as told')", distribution="fw-toy")
-    done = subprocess.run(
-        [sys.executable, "-m", "framework", "plugins"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    head, *lines = done.stdout.splitlines()
+    head, *lines = lines_of()
     assert head.split() == ["name", "distribution", "state", "devices", "reason"]
     assert {line.split()[0] for line in lines} >= {"cpu", "cuda", "toy"}
     for title in ("distribution", "state", "devices"):

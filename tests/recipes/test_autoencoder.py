@@ -76,6 +76,6 @@ def test_nothing_is_drawn_where_there_is_no_folder(made):
 
 @pytest.mark.slow
 def test_mnist_is_learned(made, mnist_root):
-    run = made(data__init_args__root=mnist_root, trainer__max_epochs=3)
+    run = made(data__init_args__root=mnist_root, trainer__max_epochs=6)
     run.trainer.fit(run.module, datamodule=run.data)
-    assert run.trainer.callback_metrics["val_mse"] < 0.016  # the mean image alone is at 0.067
+    assert run.trainer.callback_metrics["val_mse"] < 0.012  # the mean image alone is at 0.067

@@ -67,9 +67,9 @@ def _copied(places: Array, groups: int) -> tuple[Array, bool]:
     n, p, q, kh, kw, c = places.shape
     if groups > 1:
         a, b, d, e, f, s = places.strides
-        each = c // groups
-        parted = as_strided(places, (groups, n, p, q, kh, kw, each), (each * s, a, b, d, e, f, s))
-        return parted.copy(order="C").reshape(groups, n * p * q, kh * kw * each), False
+        own = c // groups
+        parted = as_strided(places, (groups, n, p, q, kh, kw, own), (own * s, a, b, d, e, f, s))
+        return parted.copy(order="C").reshape(groups, n * p * q, kh * kw * own), False
     if kw * c < q:  # runs along a row of the images are longer than along channels
         return places.transpose(3, 4, 5, 0, 1, 2).copy(order="C").reshape(1, kh * kw * c, n * p * q), True
     if places.flags.c_contiguous:

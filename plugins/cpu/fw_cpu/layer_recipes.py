@@ -30,8 +30,7 @@ def _linear(call: Call) -> Instruction | None:
         if x.ndim != 2:
             return _by_rows(x, weight.T, out, bias)
         out, bias = out.T, None if bias is None else bias[:, None]
-        calls = _product(weight, x.T, out)
-        return calls if bias is None else [*calls, partial(np.add, out, bias, out)]
+        return _added(_product(weight, x.T, out), out, bias)
 
     return Instruction(make, name="dot" if bias is None else "dot, add")
 
@@ -40,15 +39,18 @@ def _by_rows(x: Array, matrix: Array, out: Array, bias: Array = None) -> list[Th
     """As `linear` has it."""
     if x.ndim > 2 and matrix.ndim == 2 and x.flags.c_contiguous:
         return _product(x.reshape(-1, x.shape[-1]), matrix, out.reshape(-1, out.shape[-1]), bias)
-    calls = [partial(np.matmul, x, matrix, out)]
-    return calls if bias is None else [*calls, partial(np.add, out, bias, out)]
+    return _added([partial(np.matmul, x, matrix, out)], out, bias)
 
 
 def _product(a: Array, b: Array, out: Array, bias: Array = None) -> list[Thunk]:
-    """`a @ b` of matrices, and a row added."""
+    """As `sharing.product`, which is asked only where it may cut: a small product is one call of BLAS."""
     if a.size * b.shape[1] > sharing.LARGE:
         return [partial(sharing.product, a, b, out, bias)]
-    calls = [partial(a.dot, b, out)]
+    return _added([partial(a.dot, b, out)], out, bias)
+
+
+def _added(calls: list[Thunk], out: Array, bias: Array) -> list[Thunk]:
+    """The calls that make `out`, and then a bias added, if there is one."""
     return calls if bias is None else [*calls, partial(np.add, out, bias, out)]
 
 

@@ -99,12 +99,11 @@ class _Pool:
         for helper in helpers:
             helper.work = _in_context(take)
             helper.begin.release()
-        errors: list[BaseException] = []
         try:
             take()
         finally:
             deque(left, 0)  # after an error nobody begins another block
-            errors += self._end(helpers)
+            errors = self._end(helpers)
         if errors:
             raise errors[0]
 
@@ -127,11 +126,12 @@ _scratch = local()
 
 def passing(like: Array) -> Array:
     """An array of this shape and dtype for what passes by, C-contiguous: in each thread the same memory every time."""
-    held = _scratch.__dict__
+    held, size = _scratch.__dict__, like.size
     found = held.get(like.dtype)
-    if found is None or len(found) < like.size:
-        found = held[like.dtype] = np.empty(like.size, like.dtype)
-    return found[: like.size].reshape(like.shape)
+    if found is None or len(found) < size:
+        found = held[like.dtype] = np.empty(size, like.dtype)
+    found = found[:size]
+    return found if like.ndim == 1 else found.reshape(like.shape)
 
 
 def _in_context(fn: Callable[[], None]) -> Callable[[], None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from threading import local
 from typing import Any
 
 import numpy as np
+
+from fw_cpu.sharing import passing
 
 Array = Any
 
@@ -28,19 +29,9 @@ def _blocks(*arrays: Array) -> Iterable[Any]:
     return (tuple([a[i : i + _BLOCK] for a in flat]) for i in range(0, size, _BLOCK))
 
 
-_scratch = local()
-
-
 def _passing(like: Array) -> Array:
     """An array like this one for what passes by: where it is flat and not small, the same memory each time."""
-    size = like.size
-    if like.ndim != 1 or size < _SMALL:
-        return np.empty_like(like)
-    held = _scratch.__dict__
-    found = held.get(like.dtype)
-    if found is None or len(found) < size:
-        found = held[like.dtype] = np.empty(size, like.dtype)
-    return found[:size]
+    return np.empty_like(like) if like.ndim != 1 or like.size < _SMALL else passing(like)
 
 
 def _alike(*arrays: Array) -> bool:

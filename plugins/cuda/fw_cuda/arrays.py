@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def name_of(x: Array) -> str:
 def computes(x: Array) -> bool:
     """Whether kernels are there for an array's dtype."""
     return name_of(x) in TYPES
+
+
+def uses_tf32() -> bool:
+    """CuPy's own switch, so that one choice holds for all products."""
+    return os.environ.get("CUPY_TF32", "0") == "1"
 
 
 def is_c(x: Array) -> bool:

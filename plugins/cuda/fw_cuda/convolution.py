@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -10,7 +9,7 @@ from importlib.util import find_spec
 from threading import Lock
 from typing import Any, NamedTuple
 
-from fw_cuda.arrays import Array, name_of
+from fw_cuda.arrays import Array, name_of, uses_tf32
 
 NAMES = ("conv2d", "conv2d_dx", "conv2d_dw")
 
@@ -194,7 +193,7 @@ class Convolutions:
         a, b = self._ready(a), self._ready(b)
         out = cupy.empty(shape, dtype=a.dtype)
         strides = tuple([tuple([s // t.itemsize for s in t.strides]) for t in (a, b, out)])
-        is_exact = dtype == "float32" and os.environ.get("CUPY_TF32", "0") != "1"
+        is_exact = dtype == "float32" and not uses_tf32()
         problem = Problem(name, dtype, (a.shape, b.shape, shape), strides, *geometry, is_exact)  # type: ignore[arg-type]
         device = cupy.cuda.runtime.getDevice()
         with self._lock:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from framework.errors import CompileWarning
 from fw_cuda.fusion import fused
-from fw_cuda.running import RefusedError, run
+from fw_cuda.running import RefusedError, naming
 
 if TYPE_CHECKING:
     from framework.backend.program import Program
@@ -185,7 +185,7 @@ class Recorded:
         written: dict[int, int],
     ) -> None:
         self._cupy = cupy
-        self._program = program
+        self._program = naming(program)
         self._literals = [not isinstance(entry, int) for entry in program.outputs]
         self._written = frozenset(written)
         self.pool = cupy.cuda.MemoryPool()
@@ -211,7 +211,7 @@ class Recorded:
     def _run(self, inputs: Sequence[Array], into: Sequence[Any]) -> list[Any]:
         """The outputs that are to be copied; None for numbers, and for those that are written where they are wanted."""
         outputs: list[Any] = []
-        for j, output in enumerate(run(self._program, inputs)):
+        for j, output in enumerate(self._program.run(*inputs)):
             if j in self._written:
                 into[j][...] = output
             outputs.append(None if j in self._written or self._literals[j] else output)

@@ -17,9 +17,9 @@ class Namespace:
     def __init__(self, xp: Any, matmul: Callable[[Any, Any], Any]) -> None:
         self._xp = xp
         self.matmul = matmul
-        bfloat16 = _bfloat16()
-        if bfloat16 is not None:
-            self.bfloat16 = bfloat16
+        found = bfloat16()
+        if found is not None:
+            self.bfloat16 = found
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._xp, name)
@@ -30,7 +30,7 @@ class Namespace:
         return sorted({*dir(self._xp), *self.__dict__})
 
 
-def _bfloat16() -> Any:
+def bfloat16() -> Any:
     """NumPy's dtype for it, which CuPy takes; None without the package that has it."""
     try:
         import ml_dtypes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from framework.backend import kernels
 from fw_cuda.arrays import NULL, Array, computes, count, double, integer, name_of
 from fw_cuda.sources import Kernels
 
@@ -47,12 +48,7 @@ class Normalization:
         cupy = self._cupy
         width = _width(x, axis)
         if not width or not x.size or g.shape != x.shape or not _spans(weight, x, width):
-            normal = (x - mean) * inverse
-            gn = g if weight is None else g * weight
-            n = _elements(x, axis)
-            even = gn.sum(axis=axis, keepdims=True) / n
-            along = (gn * normal).sum(axis=axis, keepdims=True) / n
-            return (gn - even - normal * along) * inverse, g * normal
+            return kernels.layer_norm_grad(cupy, g, x, mean, inverse, weight, axis)
         g, x, mean, inverse = (cupy.ascontiguousarray(t) for t in (g, x, mean, inverse))
         weight = None if weight is None else cupy.ascontiguousarray(weight)
         gx, gw = cupy.empty_like(x), cupy.empty_like(x)
@@ -88,12 +84,7 @@ class Normalization:
         sizes = _around_channels(x, axis)
         fits = sizes is not None and g.shape == x.shape and g.dtype == x.dtype
         if not fits or not (weight is None or (weight.size == sizes[1] and weight.dtype == x.dtype)):  # type: ignore[index]
-            n = _elements(x, axis)
-            centered = x - mean
-            gb = g.sum(axis=axis, keepdims=True)
-            gw = (g * centered).sum(axis=axis, keepdims=True) * inverse
-            scale = inverse if weight is None else inverse * weight
-            return (g - gb / n - centered * (gw * inverse / n)) * scale, gw, gb
+            return kernels.batch_norm_grad(cupy, g, x, mean, inverse, weight, axis)
         outer, channels, inner = sizes  # type: ignore[misc]
         g, x, mean, inverse = (cupy.ascontiguousarray(t) for t in (g, x, mean, inverse))
         weight = None if weight is None else cupy.ascontiguousarray(weight)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from threading import Lock
 from typing import Any, NamedTuple
 
 from framework.errors import BackendError
 from fw_cuda import cublaslt
-from fw_cuda.arrays import Array, by_rows, count, name_of
+from fw_cuda.arrays import Array, by_rows, count, name_of, uses_tf32
+from fw_cuda.namespace import bfloat16
 
 MOST_WORKSPACE = 32 << 20
 """Bytes that an algorithm may use besides: what NVIDIA advises for Hopper, enough for older ones."""
@@ -114,7 +114,9 @@ class Products:
 
     def rounded_matmul(self, x: Array, y: Array, dtype: str) -> Array:
         """`x @ y` of the operands rounded to `dtype`: sums and result keep the dtype of x."""
-        narrow = self._cupy.dtype(dtype) if dtype != "bfloat16" else _bfloat16()
+        narrow = self._cupy.dtype(dtype) if dtype != "bfloat16" else bfloat16()
+        if narrow is None:
+            raise BackendError("bfloat16 needs a package: pip install ml_dtypes")
         x2, y2 = x.astype(narrow), y.astype(narrow)
         found = self.product(x2, y2, made=name_of(x)) if name_of(x) == "float32" else None
         return self._cupy.matmul(x2.astype(x.dtype), y2.astype(x.dtype)) if found is None else found
@@ -204,7 +206,7 @@ class Products:
         types = (name_of(x), name_of(out))
         device = self._cupy.cuda.runtime.getDevice()
         alignments = tuple([alignment(p) for p in pointers])
-        key = (device, types, sizes, operands, batch, epilogue, alignments, _uses_tf32())
+        key = (device, types, sizes, operands, batch, epilogue, alignments, uses_tf32())
         with self._lock:
             planned = self._planned.get(key)
             handle = self._handle(device)
@@ -239,20 +241,7 @@ def compute_type(dtype: str) -> int:
     """In what sums are computed: always float32 of halves; of float32 by TF32 where CuPy is told to, too."""
     if dtype == "float64":
         return cublaslt.COMPUTE_64F
-    return cublaslt.COMPUTE_32F_FAST_TF32 if dtype == "float32" and _uses_tf32() else cublaslt.COMPUTE_32F
-
-
-def _uses_tf32() -> bool:
-    """CuPy's own switch, so that one choice holds for all products."""
-    return os.environ.get("CUPY_TF32", "0") == "1"
-
-
-def _bfloat16() -> Any:
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise BackendError("bfloat16 needs a package: pip install ml_dtypes") from None
-    return ml_dtypes.bfloat16
+    return cublaslt.COMPUTE_32F_FAST_TF32 if dtype == "float32" and uses_tf32() else cublaslt.COMPUTE_32F
 
 
 def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from framework.backend.program import filled, results
+from framework.backend.program import Program
 from framework.errors import FrameworkError
-
-if TYPE_CHECKING:
-    from framework.backend.program import Program
 
 
 class RefusedError(FrameworkError):
     """A program cannot be a graph; the message says which operation, and why."""
 
 
-def run(program: Program, arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """As `Program.run`.
+def naming(program: Program) -> Program:
+    """The same program; where an operation raises something, it raises RefusedError."""
 
-    Raises:
-        RefusedError: an operation raised something.
-    """
-    known: dict[int, Any] = {**program.constants, **dict(zip(program.inputs, arrays, strict=True))}
-    for operation, dying in zip(program.operations, program.last_uses()):
-        try:
-            args = filled(operation.inputs, known)
-            out = program.functions(operation.primitive)(*args, **operation.params)
-        except Exception as error:
-            reason = " ".join(str(error).split()) or "no reason given"
-            raise RefusedError(f"{operation.primitive}: {type(error).__name__}: {reason}") from error
-        del args
-        known.update(zip(operation.outputs, results(out)))
-        for number in dying:
-            known.pop(number, None)
-    return tuple([filled(a, known) for a in program.outputs])
+    def found(primitive: str) -> Callable[..., Any]:
+        def computed(*args: Any, **params: Any) -> Any:
+            try:
+                return program.functions(primitive)(*args, **params)
+            except Exception as error:
+                reason = " ".join(str(error).split()) or "no reason given"
+                raise RefusedError(f"{primitive}: {type(error).__name__}: {reason}") from error
+
+        return computed
+
+    return Program(
+        program.inputs, program.constants, program.operations, program.outputs, program.values, functions=found
+    )

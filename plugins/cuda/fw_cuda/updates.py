@@ -47,10 +47,8 @@ class Updates:
     ) -> tuple[Array, Array | None]:
         """One step of SGD."""
         mode = 0 if not momentum else 1 if velocity is None else 2
-        if mode:
-            v = self._cupy.empty_like(p) if velocity is None else velocity
-            p, g, v = self._ready("SGD", p, g, v)
-            velocity = v
+        if momentum:
+            p, g, velocity = self._ready("SGD", p, g, self._cupy.empty_like(p) if velocity is None else velocity)
         else:
             p, g = self._ready("SGD", p, g)
         hyper = double(lr), double(momentum), double(1.0 - dampening), double(weight_decay), flag(nesterov), flag(mode)
