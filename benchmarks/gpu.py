@@ -321,6 +321,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each row")
     parser.add_argument("--rehearse", action="store_true", help="without a GPU, with tiny sizes; means nothing")
     told = parser.parse_args(arguments)
+    if told.rounds < 1:
+        parser.error(f"--rounds {told.rounds}: expected 1 or more")
     place = place_of(told.rehearse)
     if isinstance(place, str):
         print(f"no figures: {place}", file=sys.stderr)

@@ -168,12 +168,13 @@ class Pictures(fw.callbacks.Callback):
 
     def on_fit_end(self, trainer: fw.Trainer, pl_module: fw.TrainModule) -> None:
         """Draw what was logged, from the run's own file: a resumed run has all of it."""
-        file = Path(trainer.log_dir or "") / "metrics.jsonl"
-        if self.draws and trainer.log_dir is not None and file.exists():
-            rows = [json.loads(row) for row in file.read_text().splitlines()]
-            if not rows or rows[-1]["step"] < trainer.global_step:  # the last row is written when all is logged
-                rows.append({"step": trainer.global_step, **trainer.callback_metrics})
-            self.keep(trainer, "learning_curves", draw_curves(rows))
+        if not self.draws or trainer.log_dir is None or not trainer.global_step:
+            return
+        file = Path(trainer.log_dir) / "metrics.jsonl"
+        rows = [json.loads(row) for row in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+        if not rows or rows[-1]["step"] < trainer.global_step:  # the last row is written when all is logged
+            rows.append({"step": trainer.global_step, **trainer.callback_metrics})
+        self.keep(trainer, "learning_curves", draw_curves(rows))
 
     def on_test_start(self, trainer: fw.Trainer, pl_module: fw.TrainModule) -> None:
         """Begin to count."""

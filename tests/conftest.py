@@ -6,11 +6,12 @@ import gc
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -61,6 +62,12 @@ def pytest_collection_finish() -> None:
     """Some twenty thousand tests are a million objects, which no collection in a test need look through."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_plugins_of_others_in_children() -> None:
+    """A pytest that a test starts loads none of the plugins that happen to be installed."""
+    os.environ.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +129,28 @@ def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
         if type(registry._instances[name]).__module__ in installer.modules:
             del registry._instances[name]
     registry._warned.clear()
+
+
+@pytest.fixture(scope="session")
+def run_at_home() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m WORDS` in a folder that is its home, beside what is installed in `site`; without data or a network."""
+
+    def run(words: Sequence[str], folder: Path, site: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env={
+                **{name: value for name, value in os.environ.items() if name != "FW_DATA"},
+                "PYTHONPATH": os.pathsep.join([str(site), *(p for p in sys.path if p)]),
+                "HOME": str(folder),
+                "FW_MIRROR": "http://127.0.0.1:9/",
+            },
+            timeout=timeout,
+        )
+
+    return run
 
 
 GOOD_PLUGIN = """

@@ -126,7 +126,7 @@ class Conversions:
     def __repr__(self: T) -> str:
         text = str(self._ns.backend.to_numpy(self._data).__repr__())
         body = text[text.index("(") + 1 : -1] if "(" in text else text
-        body = body.rpartition(", dtype=")[0] or body
+        body = body.rpartition("dtype=")[0].rstrip(", \n") or body  # a full line ends before it
         where = "" if self.backend is default_backend() else f", device={self.device!r}"
         grad = ", requires_grad=True" if self._node is not None else ""
         return f"tensor({body}, dtype={self.dtype.name}{where}{grad})"

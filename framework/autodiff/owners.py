@@ -39,15 +39,13 @@ def find_owners(recorder: Recorder, known: set[int], seen: Collection[Any]) -> N
         for t in _holders([recorder.array(n) for n in left]):
             _tell(recorder, numbers, known, t)
     recorder.shared.update(n for n in left if recorder.origin[n][0] == "outside")
-    if gc.get_freeze_count():
-        visible = {id(x) for x in seen}  # arrays that the user's code has by itself
-        for n in left:
-            is_told = recorder.origin[n][0] != "outside" or id(recorder.array(n)) in visible
-            if not is_told and recorder.broken is None:
-                recorder.broken = (
-                    "an array from outside may be that of a Tensor that gc.freeze() hides; pass the Tensor as an "
-                    f"argument, or hold it in a module{used_at(recorder, n)}"
-                )
+    visible = {id(x) for x in seen}  # arrays that the user's code has by itself
+    untold = [n for n in left if recorder.origin[n][0] == "outside" and id(recorder.array(n)) not in visible]
+    if untold and recorder.broken is None and gc.get_freeze_count():  # which counts them, one by one
+        recorder.broken = (
+            "an array from outside may be that of a Tensor that gc.freeze() hides; pass the Tensor as an "
+            f"argument, or hold it in a module{used_at(recorder, untold[0])}"
+        )
     for number, line in recorder.reads:
         if recorder.origin[number][0] == "state" and recorder.broken is None:
             recorder.broken = f"{READ} ({lines.text(line)})"

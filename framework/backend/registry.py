@@ -169,6 +169,8 @@ def _try_apart(point: EntryPoint) -> None:
         ).returncode
     except subprocess.TimeoutExpired:
         raise BackendError(f"no answer within {TRY_S:g} s") from None
+    except (OSError, TypeError) as error:  # no memory for another process, or a program that has Python within it
+        raise BackendError(f"it cannot be tried in a process of its own: {last_line(error)}") from error
     if code != _ORDERLY:
         raise BackendError(f"it ends the process that tries it, with code {code}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -123,7 +123,8 @@ class LearningRateFinder(Callback):
                 best = smoothed
             best = min(best, smoothed)
             limit = self.early_stop_threshold
-            return math.isfinite(loss) and (limit is None or smoothed <= limit * best)
+            # for a best loss above zero this is `limit` times it; below zero that would be less than the best itself
+            return math.isfinite(loss) and (limit is None or smoothed <= best + (limit - 1) * abs(best))
 
         trainer.try_learning_rates(rates, goes_on)
         return found
@@ -327,17 +328,18 @@ class LearningRates:
         lines, place = self._find(SKIP_BEGIN, 1)
         ax.plot(self.lr, self.loss, ".", color="tab:blue", alpha=0.35, markersize=4, label="loss")
         ax.plot(self.lr, self.smoothed, color="tab:blue", label="loss, running mean")
-        low, high = min(self.loss, default=0.0), max(self.smoothed[: max(SKIP_BEGIN, 1)], default=1.0)
+        low, high = min(_finite(self.loss), default=0.0), max(_finite(self.smoothed[:SKIP_BEGIN]), default=1.0)
         room = 0.15 * max(high - low, 1e-12)
         ax.set_ylim(low - room, high + 3 * room)  # what has exploded would flatten all else
-        ax.set_xscale("log")
+        if _finite(self.loss):  # without a point there are no ticks of a logarithmic axis
+            ax.set_xscale("log")
         ax.set_xlabel("learning rate")
         ax.set_ylabel("loss")
         ax.spines["top"].set_visible(False)
         beside = ax.twinx()
         slopes = [line.slope for line in lines]
         beside.plot(self.lr, slopes, color="tab:orange", linewidth=1, label="slope: d loss / d log(rate)")
-        steepest = abs(min(slopes, default=-1.0)) or 1.0
+        steepest = abs(min(_finite(slopes), default=-1.0)) or 1.0
         beside.set_ylim(-1.2 * steepest, 1.2 * steepest)
         beside.axhline(0.0, color="tab:orange", linewidth=0.5, linestyle=":")
         beside.set_ylabel("slope", color="tab:orange")
@@ -372,8 +374,12 @@ def line_through(x: Sequence[float], y: Sequence[float]) -> Line:
     if not spread:
         return Line(0.0, 0.0)
     slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / spread
-    left = sum((b - mean_y - slope * (a - mean_x)) ** 2 for a, b in zip(x, y))
-    return Line(slope, math.sqrt(left / max(1, len(x) - 2) / spread))
+    left = math.hypot(*(b - mean_y - slope * (a - mean_x) for a, b in zip(x, y)))  # no square of it overflows
+    return Line(slope, left / math.sqrt(max(1, len(x) - 2) * spread))
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def _holders(pl_module: TrainModule, name: str) -> list[Any]:

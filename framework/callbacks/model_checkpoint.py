@@ -123,7 +123,7 @@ class ModelCheckpoint(KeptCheckpoints, Callback):
         """Begin with nothing saved."""
         self._begin_book()
         self._spare = ""  # where a checkpoint is written that will take the place of its namesake
-        self._saved_step = self._extra_step = 0
+        self._saved_step = self._extra_step = self._seen_step = 0
         self._due = False  # whether a trigger waits for a metric
         self._validated = False
 
@@ -180,14 +180,16 @@ class ModelCheckpoint(KeptCheckpoints, Callback):
             return
         if trainer.resume_source is None and trainer.global_step == 0:  # this object may have served another run
             self._forget()
+        self._seen_step = trainer.global_step
         self._take_over(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: TrainModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Trigger by steps or time."""
-        if self._every_steps:
-            if trainer.global_step % self._every_steps:
+        before, self._seen_step = self._seen_step, trainer.global_step
+        if self._every_steps:  # under manual optimization a batch may make several updates
+            if trainer.global_step // self._every_steps == before // self._every_steps:
                 return
         elif self._interval is None or time.monotonic() < self._next_time:
             return

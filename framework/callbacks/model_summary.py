@@ -163,7 +163,7 @@ def _sizes(module: Module, children: Sequence[Module], example: Any) -> dict[int
     found: dict[int, tuple[str, str]] = {}
 
     def note(child: Module, args: tuple[Any, ...], output: Any) -> None:
-        found.setdefault(id(child), (_shape(args[0] if len(args) == 1 else args), _shape(output)))
+        found.setdefault(id(child), (_shape(args[0] if len(args) == 1 else args or None), _shape(output)))
 
     modes = [(part, part.training) for part in module.modules()]
     generators = random.state_dict()
@@ -200,7 +200,8 @@ def _placed(value: Any, module: Module) -> Any:
     if isinstance(value, Mapping):
         return {name: _placed(item, module) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_placed(item, module) for item in value)
+        placed_items = [_placed(item, module) for item in value]
+        return type(value)(*placed_items) if hasattr(value, "_fields") else type(value)(placed_items)
     like = next(iter(module.parameters()), None)
     if not hasattr(value, "shape") or like is None:
         return value

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from datetime import timedelta
 from typing import Any
 
-from framework.loggers.console import say
+from framework.loggers.console import is_open, say
 
 BAR_S = 0.1
 """Seconds between two looks at the metrics for the bar; a look waits for the device."""
@@ -19,6 +19,8 @@ SIDE_S = 0.5
 """Seconds that a validation may take before it gets a bar of its own."""
 LINE_S = 30.0
 """Seconds between two lines of a long epoch; later 3 % of the time passed, if that is more."""
+FORESEEN_S = 1e8
+"""Seconds that a training may still take (three years): a number of steps that takes longer is no plan."""
 EPOCH_LINES = 60
 """About so many epochs get a line, however many there are."""
 COLUMNS = 120
@@ -273,12 +275,17 @@ class Lines(View):
         if done <= 0 or not step < self._last < math.inf:
             return []
         seconds = (now - self._began) / done * (self._last - step)
-        return [f"ETA {timedelta(seconds=math.ceil(seconds))}"]
+        return [f"ETA {timedelta(seconds=math.ceil(seconds))}"] if seconds < FORESEEN_S else []
 
 
 def in_terminal() -> bool:
     """Whether both streams are a terminal that can redraw a line."""
-    return sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not in_notebook()
+    streams = (sys.stdout, sys.stderr)
+    return (
+        all(is_open(stream) and stream.isatty() for stream in streams)
+        and os.environ.get("TERM") != "dumb"
+        and not in_notebook()
+    )
 
 
 def in_notebook() -> bool:

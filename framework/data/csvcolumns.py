@@ -104,8 +104,9 @@ class Schema:
         dtype = np.dtype(self.dtypes.get(name, np.float64))
         if dtype.kind in "iu":
             there = np.where(np.isnan(values), 0, values)
-            # Integers are read as float64, which has all up to 2**53.
-            low, high = max(np.iinfo(dtype).min, -(2**53)), min(np.iinfo(dtype).max, 2**53)
+            # Integers are read as float64, where 2**53 may stand for the one after it.
+            most = 2**53 - 1
+            low, high = max(np.iinfo(dtype).min, -most), min(np.iinfo(dtype).max, most)
             wrong = np.flatnonzero((there != np.rint(there)) | (there < low) | (there > high))
             if wrong.size:
                 raise block.error(
@@ -145,21 +146,27 @@ def _numbers(schema: Schema, block: Block) -> Array:
             if schema.missing == "error":
                 schema._refuse(gaps, name, block)
             mean = schema.statistics[name]["mean"]
-            values[gaps] = mean if schema.missing == "mean" else float(schema.missing)
+            values[gaps] = filling = mean if schema.missing == "mean" else float(schema.missing)
+            if dtype.kind in "iu" and not (
+                filling.is_integer() and np.iinfo(dtype).min <= filling <= np.iinfo(dtype).max
+            ):
+                advice = f"pass dtypes={{{name!r}: 'float32'}}, or such a number as missing="
+                what = f"the cell is empty ({{cell}}), and what is to be put there, {filling:g}, is no {dtype}"
+                raise block.error(f"{what}; {advice}", name, int(gaps.argmax()))
         if schema.normalize:
             values -= schema.statistics[name]["mean"]
             values /= schema.statistics[name]["std"] or 1.0
-        out[:, k] = _cast(values, dtype, name, block)
+        out[:, k] = _cast(values, dtype, name, block, not schema.normalize)
     return out
 
 
-def _cast(values: Array, dtype: np.dtype[Any], name: str, block: Block) -> Array:
-    """Finite numbers in another dtype, which must hold them."""
+def _cast(values: Array, dtype: np.dtype[Any], name: str, block: Block, may_normalize: bool) -> Array:
+    """Finite numbers in another dtype, which must hold them; whether normalising could help is for the message."""
     with np.errstate(over="ignore"):
         found = values.astype(dtype)
     infinite = np.flatnonzero(np.isinf(found)) if dtype.kind == "f" and dtype.itemsize < 8 else found[:0]
     if infinite.size:
-        advice = f"pass dtypes={{{name!r}: 'float64'}}, or normalize=True"
+        advice = f"pass dtypes={{{name!r}: 'float64'}}{', or normalize=True' if may_normalize else ''}"
         raise block.error(f"{{cell}} is too large for {dtype}; {advice}", name, int(infinite[0]))
     return found
 
@@ -187,7 +194,7 @@ def _target(schema: Schema, name: str, block: Block) -> Array:
         return codes.astype(schema.dtypes[name]) if name in schema.dtypes else codes
     values = schema._numbers(name, block)
     schema._refuse(np.isnan(values), name, block)
-    return _cast(values, np.dtype(schema.dtypes.get(name, host_float())), name, block)
+    return _cast(values, np.dtype(schema.dtypes.get(name, host_float())), name, block, False)
 
 
 class _Moments:

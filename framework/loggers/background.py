@@ -88,18 +88,21 @@ class Feeder:
 
     def put(self, item: Any) -> None:
         """Give one item; dropped where the client is given up or too far behind."""
+        self._takes(item)
+
+    def _takes(self, item: Any) -> bool:
         if self.alive and self._closing is None and len(self._items) < self.CAPACITY:
             self._items.append(item)
-            return
+            return True
         if self.alive and self._closing is None:
             self._trouble(f"is {self.CAPACITY} items behind, so newer ones are dropped")
         self._client.drop(item)
+        return False
 
     def put_heavy(self, item: Any) -> None:
         """The same for one that takes much memory, of which fewer may wait."""
         if self._heavy_put - self._heavy_done < self.HEAVY:
-            self._heavy_put += 1
-            self.put(item)
+            self._heavy_put += self._takes(item)
         else:
             self._trouble(f"is {self.HEAVY} pictures, tables or checkpoints behind, so newer ones are dropped")
             self._client.drop(item)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from collections.abc import Mapping
@@ -52,14 +51,6 @@ class CSVLogger(VersionedLogger):
         self._step: int | None = None
         self._row: dict[str, Any] = {}
         self._begin = time.perf_counter()
-
-    @property
-    def version(self) -> int | str | None:
-        """The version: the N of `version_N`, or the folder's name."""
-        if self._folder is None:
-            return self._version
-        number = re.fullmatch(r"version_(\d+)", self._folder.name)
-        return int(number[1]) if number else self._folder.name
 
     def attach(self, run_dir: Path) -> None:
         """Write in `run_dir`, unless there is an own `save_dir`; another folder begins anew there."""

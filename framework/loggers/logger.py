@@ -116,4 +116,9 @@ def plain(value: Any) -> Any:
 
 def with_prefix(metrics: Mapping[str, float], prefix: str) -> Mapping[str, float]:
     """The metrics with `prefix-` before each name; itself for the empty prefix."""
-    return {f"{prefix}-{name}": value for name, value in metrics.items()} if prefix else metrics
+    return {prefixed(name, prefix): value for name, value in metrics.items()} if prefix else metrics
+
+
+def prefixed(name: str, prefix: str) -> str:
+    """The name with `prefix-` before it; itself for the empty prefix."""
+    return f"{prefix}-{name}" if prefix else name

@@ -7,12 +7,14 @@ import importlib.util
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from framework.errors import BackendError, ConfigError
 from framework.loggers.background import Client, Feeder
-from framework.loggers.logger import Status, plain, with_prefix
+from framework.loggers.logger import Status, plain, prefixed, with_prefix
+from framework.loggers.pictures import check_list, png_or_pixels
 from framework.loggers.versioned import VersionedLogger
 
 
@@ -70,14 +72,6 @@ class TensorBoardLogger(VersionedLogger):
         self._warned = False
 
     @property
-    def version(self) -> int | str | None:
-        """The version, as it was given; else that of the folder; None before it is known."""
-        if self._version is None and self._folder is not None:
-            text = self._folder.name.removeprefix("version_")
-            return int(text) if text.isdigit() else self._folder.name
-        return self._version
-
-    @property
     def log_dir(self) -> str | None:
         """The folder that holds the event files; None before it is known."""
         if self._folder is None:
@@ -126,16 +120,21 @@ class TensorBoardLogger(VersionedLogger):
 
         Args:
             key: the name; of several each has its number after a slash.
-            images: PNG files (paths), or arrays (height, width) or (height, width, channels) of bytes or of numbers
-                from 0 to 1.
+            images: a list of Tensors (height, width) or (channels, height, width), arrays (height, width) or
+                (height, width, channels), both of bytes or of numbers from 0 to 1, matplotlib figures, or PNG files
+                (paths).
             step: the optimizer updates done; default those of the latest row.
+
+        Raises:
+            ConfigError: `images` is no list of such things.
         """
-        several = len(images) > 1
-        for number, image in enumerate(images):
-            picture = Path(image).read_bytes() if isinstance(image, str | Path) else image
-            name = f"{self._prefix}-{key}" if self._prefix else key
-            item = Picture(self._step if step is None else step, f"{name}/{number}" if several else name, picture)
-            self._started().put(item)
+        check_list(key, images)
+        name, feeder = prefixed(key, self._prefix), self._started()
+        for number, content in enumerate([png_or_pixels(key, image) for image in images]):
+            numbered = f"{name}/{number}" if len(images) > 1 else name
+            feeder.put_heavy(Picture(self._step if step is None else step, numbered, content))
+        if feeder.problem is not None:
+            self._warn(feeder)
 
     def finalize(self, status: Status) -> None:
         """Wait a bounded time until the file's writer has all; a later row joins the same file.
@@ -218,12 +217,14 @@ class HyperParameters(NamedTuple):
     metrics: dict[str, float]
 
 
-class Picture(NamedTuple):
+@dataclass(slots=True)
+class Picture:
     """A picture of one step: the content of a PNG file, or an array."""
 
     step: int
     name: str
     content: Any
+    is_heavy = True
 
 
 FLUSH = object()

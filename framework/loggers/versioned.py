@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from framework.loggers.logger import Logger
@@ -33,6 +34,14 @@ class VersionedLogger(Logger):
         if self._save_dir is not None:
             return self._name
         return self._folder.parent.name if self._folder is not None else None
+
+    @property
+    def version(self) -> int | str | None:
+        """The version: the N of `version_N`, or the folder's name; before it is known, what was given."""
+        if self._folder is None:
+            return self._version
+        number = re.fullmatch(r"version_(\d+)", self._folder.name)
+        return int(number[1]) if number else self._folder.name
 
     @property
     def save_dir(self) -> str | None:

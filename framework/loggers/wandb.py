@@ -8,12 +8,13 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from framework.errors import BackendError, ConfigError
 from framework.loggers.background import Feeder
-from framework.loggers.logger import Logger, Status, plain, with_prefix
+from framework.loggers.logger import Logger, Status, plain, prefixed, with_prefix
 from framework.loggers.wandb_items import (
     Checkpoint,
     Config,
@@ -253,7 +254,7 @@ class WandbLogger(Logger):
             self._warn(feeder)
 
     def _key(self, key: str) -> str:
-        return next(iter(with_prefix({key: 0.0}, self._prefix)))
+        return prefixed(key, self._prefix)
 
     # -- checkpoints ---------------------------------------------------------------------------------
 
@@ -266,18 +267,21 @@ class WandbLogger(Logger):
             self._keep_checkpoints()
 
     def _keep_checkpoints(self) -> None:
-        """Hand on the checkpoints that are there and are not artifacts yet, the best one last."""
+        """Hand on the checkpoints that are there and are not artifacts yet, in order of writing, the best one last."""
         saver = self._saver
         if saver is None:
             return
         best = saver.best_model_path
         scores = saver.best_k_models
-        for path in sorted({*scores, saver.last_model_path, best} - {""}, key=lambda path: (path == best, path)):
+        found = []
+        for path in {*scores, saver.last_model_path, best} - {""}:
+            with suppress(OSError):
+                found.append((path == best, (Path(path) / "manifest.json").stat().st_mtime_ns, path))
+        for _, written, path in sorted(found):
             folder = Path(path)
+            if (path, written) in self._kept:
+                continue
             try:
-                written = (folder / "manifest.json").stat().st_mtime_ns
-                if (path, written) in self._kept:
-                    continue
                 copy = staged(folder, Path(self.save_dir or "."))
             except OSError:  # deleted in favour of a better one meanwhile
                 continue

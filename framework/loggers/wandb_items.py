@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from framework.autodiff import Tensor
 from framework.errors import ConfigError
+from framework.loggers.pictures import check_list, drawn, pixels
 
 BYTES_PER_S = 2_000_000.0
 """The slowest upload of a checkpoint that is still waited for."""
@@ -120,11 +121,15 @@ def staged(checkpoint: Path, parent: Path) -> Path:
     """A copy of a checkpoint folder that later deletions leave alone: hard links, where the disk has them."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".checkpoint-", dir=parent))
-    for file in checkpoint.iterdir():
-        try:
-            os.link(file, folder / file.name)
-        except OSError:
-            shutil.copyfile(file, folder / file.name)
+    try:
+        for file in checkpoint.iterdir():
+            try:
+                os.link(file, folder / file.name)
+            except OSError:
+                shutil.copyfile(file, folder / file.name)
+    except BaseException:  # half a copy is none
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 
@@ -134,8 +139,7 @@ def host_images(key: str, values: Any, options: Mapping[str, Any]) -> tuple[list
     Raises:
         ConfigError: the pictures are no list, or an option is not one of the same length.
     """
-    if not isinstance(values, list | tuple):
-        raise ConfigError(f"log_image({key!r}, images=…) takes a list of pictures, got {type(values).__name__}")
+    check_list(key, values)
     for name, given in options.items():
         if not isinstance(given, list | tuple) or len(given) != len(values):
             raise ConfigError(
@@ -168,13 +172,10 @@ def _cell(value: Any) -> Any:
 
 def _host(value: Any) -> Any:
     """A picture that stays as it is while the training goes on."""
-    if isinstance(value, Tensor):  # (height, width) or (channels, height, width)
-        array = value.detach().numpy()
-        return (array.transpose(1, 2, 0) if array.ndim == 3 else array).copy()
-    if hasattr(value, "savefig"):  # a figure, which may be drawn over or closed at any time
-        buffer = io.BytesIO()
-        value.savefig(buffer, format="png")
-        return buffer
+    if isinstance(value, Tensor):
+        return pixels(value)
+    if hasattr(value, "savefig"):
+        return io.BytesIO(drawn(value))
     if isinstance(value, Path):
         return str(value)
     return value.copy() if hasattr(value, "copy") else value

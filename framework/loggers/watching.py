@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from framework.autodiff import no_grad, ops
+from framework.autodiff import Tensor, no_grad, ops
 from framework.errors import ConfigError, did_you_mean
 
 What = Literal["gradients", "parameters", "all"]
@@ -50,9 +50,9 @@ class Watch:
             for name, parameter in (self.model or module).named_parameters():
                 gradient = parameter.grad
                 if self.what != "parameters" and gradient is not None:
-                    squares[f"grad_norm/{name}"] = (gradient.detach() * gradient.detach()).sum()
+                    squares[f"grad_norm/{name}"] = _sum_of_squares(gradient.detach())
                 if self.what != "gradients":
-                    squares[f"param_norm/{name}"] = (parameter.detach() * parameter.detach()).sum()
+                    squares[f"param_norm/{name}"] = _sum_of_squares(parameter.detach())
             if not squares:
                 return {}
             values = ops.stack(list(squares.values())).tolist()
@@ -62,6 +62,12 @@ class Watch:
             if parts:
                 found[f"{kind}/total"] = sum(parts)
         return {name: value**0.5 for name, value in found.items()}
+
+
+def _sum_of_squares(values: Tensor) -> Tensor:
+    if values.dtype.itemsize < 4:  # half precision ends at 65,504
+        values = values.to("float32")
+    return (values * values).sum()
 
 
 def layers_of(model: Any) -> list[list[Any]]:

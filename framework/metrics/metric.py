@@ -96,9 +96,9 @@ def _refused(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn`, a method that uses what `update` has gathered, which `compile` cannot replay."""
 
     @wraps(fn)
-    def call(self: Metric, *args: Any) -> Any:
+    def call(self: Metric, *args: Any, **kwargs: Any) -> Any:
         versions.refuse(f"{type(self).__name__}.{fn.__name__} is called; log the metric, or call it outside")
-        return fn(self, *args)
+        return fn(self, *args, **kwargs)
 
     return call
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from framework.autodiff import Tensor, versions
 from framework.errors import ConfigError, DTypeError
@@ -22,6 +22,35 @@ class Group(dict[str, Any]):
         """Set several arguments."""
         versions.told(self, "update")
         super().update(*args, **kwargs)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[misc, override]
+        self.update(other)
+        return self
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The argument, which is set first where there is none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def __delitem__(self, key: str) -> None:
+        versions.told(self, key)
+        super().__delitem__(key)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Take an argument out."""
+        versions.told(self, key)
+        return super().pop(key, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last argument out."""
+        versions.told(self, "popitem")
+        return super().popitem()
+
+    def clear(self) -> None:
+        """Take all arguments out."""
+        versions.told(self, "clear")
+        super().clear()
 
 
 def _told(group: Group, key: str) -> Any:

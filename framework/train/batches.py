@@ -12,6 +12,7 @@ from framework.autodiff import Tensor
 from framework.autodiff.namespace import namespace_of
 from framework.backend import Backend
 from framework.backend.dtypes import DType
+from framework.errors import ConfigError
 
 _NDARRAY = np.ndarray
 
@@ -101,9 +102,26 @@ class HookedMover(Mover):
         """The batch, moved."""
         before, move, after = self._hooks
         if before is not None:
-            batch = before(batch, self.loader_index)
-        batch = self._mover(batch) if move is None else move(batch, self._device, self.loader_index)
-        return batch if after is None else after(batch, self.loader_index)
+            batch = _returned(before, before(batch, self.loader_index))
+        if move is None:
+            batch = self._mover(batch)
+        else:
+            batch = _returned(move, move(batch, self._device, self.loader_index))
+        return batch if after is None else _returned(after, after(batch, self.loader_index))
+
+
+def _returned(hook: Any, batch: Any) -> Any:
+    """The batch that a hook has returned.
+
+    Raises:
+        ConfigError: it is None.
+    """
+    if batch is None:
+        raise ConfigError(
+            f"{getattr(hook, '__name__', 'a transfer hook')} returned None where the batch is expected; is a `return` "
+            "missing?"
+        )
+    return batch
 
 
 def batch_size_of(batch: Any) -> int | None:

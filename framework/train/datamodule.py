@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from framework.data import DataLoader
+from framework.data import BlockDataset, DataLoader, IterableDataset
 from framework.errors import ConfigError
 from framework.train import checkpoint
 from framework.train.batches import Mover
@@ -106,7 +106,9 @@ class DataModule(HyperParameters):
         num_workers: int = 0,
         **arguments: Any,
     ) -> DataModule:
-        """A datamodule with a loader for each dataset, or each of a list of them; the training data are shuffled.
+        """A datamodule with a loader for each dataset, or each of a list of them.
+
+        The training data are shuffled, but for an `IterableDataset` that decides its order itself.
 
         Args:
             train_dataset: what to train on.
@@ -131,6 +133,7 @@ class DataModule(HyperParameters):
         def loader(dataset: Any, shuffle: bool = False) -> Any:
             if isinstance(dataset, list | tuple):
                 return [loader(one, shuffle) for one in dataset]
+            shuffle &= not isinstance(dataset, IterableDataset) or isinstance(dataset, BlockDataset)
             options = {"batch_size": batch_size, "num_workers": num_workers, "shuffle": shuffle, **arguments}
             return DataLoader(dataset, **options)
 
@@ -142,7 +145,8 @@ class DataModule(HyperParameters):
 
     @class_only
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **overrides: Any) -> Self:  # noqa: N805
-        """A datamodule of this class with the hyper-parameters and the state of a checkpoint.
+        """A datamodule of this class with the hyper-parameters of a checkpoint, and the state, if it holds more than
+        weights.
 
         Args:
             checkpoint_path: a checkpoint's folder.
@@ -154,7 +158,8 @@ class DataModule(HyperParameters):
         """
         trees = checkpoint.load(checkpoint_path)
         made = cls(**arguments_for(cls, trees.get("hparams", {}).get("datamodule", {}), overrides))
-        made.load_state_dict(trees.get("datamodule", {}))
+        if "datamodule" in trees:
+            made.load_state_dict(trees["datamodule"])
         return made
 
     def __str__(self) -> str:
@@ -164,9 +169,7 @@ class DataModule(HyperParameters):
             if getattr(method, "__func__", None) is getattr(DataModule, f"{kind}_dataloader"):
                 size = "None"
             else:
-                found = method()
-                several = found if isinstance(found, list | tuple) else [found]
-                size = "size=" + ", ".join(str(len(one)) if hasattr(one, "__len__") else "unknown" for one in several)
+                size = _size_of(method)
             lines.append(f"{{{name} dataloader: {size}}}")
         return "\n".join(lines)
 
@@ -179,3 +182,19 @@ class DataModule(HyperParameters):
 
     def _missing(self, name: str) -> ConfigError:
         return ConfigError(f"{type(self).__name__} defines no {name}(self)")
+
+
+def _size_of(method: Callable[[], Any]) -> str:
+    """The numbers of batches of the loaders that a method gives, for people."""
+    try:
+        found = method()
+    except Exception as error:  # whoever prints a datamodule wants no traceback
+        return f"not there yet ({type(error).__name__})"
+    return "size=" + ", ".join(map(_length, found if isinstance(found, list | tuple) else [found]))
+
+
+def _length(loader: Any) -> str:
+    try:
+        return str(len(loader))
+    except TypeError:
+        return "unknown"

@@ -154,12 +154,12 @@ class _Builder:
 def _of_loggers(trainer: Trainer, module: TrainModule) -> Iterator[Hook]:
     """What tells the loggers of an update, where there is one that wants to know."""
 
-    def tell(optimizer: Any) -> None:
+    def on_before_optimizer_step(optimizer: Any) -> None:
         for logger in trainer.rows.loggers:
             logger.on_before_optimizer_step(trainer, module, optimizer)
 
     if any(overridden(logger, Logger.on_before_optimizer_step) for logger in trainer.loggers):
-        yield tell
+        yield on_before_optimizer_step
 
 
 def overridden(owner: Any, base: Hook) -> Hook | None:

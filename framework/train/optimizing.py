@@ -93,8 +93,8 @@ class Optimizing:
                 if id(p) not in kept and p.requires_grad:
                     p.requires_grad = False
                     frozen.append(p)
-        toggled = self._toggled or {}
-        object.__setattr__(self, "_toggled", {**toggled, id(_bare(optimizer)): frozen})
+        toggled, key = self._toggled or {}, id(_bare(optimizer))
+        object.__setattr__(self, "_toggled", {**toggled, key: toggled.get(key, []) + frozen})  # it may be toggled twice
 
     def untoggle_optimizer(self, optimizer: AnyOptimizer) -> None:
         """Let the other parameters require gradients as before `toggle_optimizer(optimizer)`."""

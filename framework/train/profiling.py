@@ -114,4 +114,5 @@ class _Timed:
 
 def _name(hook: Any) -> str:
     method = hook.func if isinstance(hook, functools.partial) else hook
-    return f"[{type(getattr(method, '__self__', None)).__name__}]{getattr(method, '__name__', 'hook')}"
+    owner = type(method.__self__).__name__ if hasattr(method, "__self__") else "Trainer"
+    return f"[{owner}]{getattr(method, '__name__', 'hook')}"

@@ -25,6 +25,7 @@ from framework.loggers import Logger, SafeLogger
 from framework.train import hparams
 from framework.train.datamodule import DataModule
 from framework.train.fitstate import Fit
+from framework.train.gradients import scale_gradients
 from framework.train.loaders import Lookahead, Source
 from framework.train.module import TrainModule
 from framework.train.statetree import lift
@@ -255,9 +256,19 @@ def restore(fit: Fit, trees: Mapping[str, Any]) -> None:
             if name in metrics:
                 metrics[name].load_state_dict(state)
     fit.window.load_state_dict(trees["window"], fit.module)
-    if fit.window.scaler is not None and trees.get("precision"):  # absent where it was trained in another precision
-        fit.window.scaler.load_state_dict(trees["precision"])
+    _restore_scale(fit, trees.get("precision") or {})
     restore_random_state(trees["random"])
+
+
+def _restore_scale(fit: Fit, saved: Mapping[str, Any]) -> None:
+    """Go on with the saved scale of the loss; after another precision, bring the gradients at hand to that of now."""
+    scaler = fit.window.scaler
+    if scaler is not None and saved:
+        scaler.load_state_dict(saved)
+        return
+    before, now = saved.get("scale", 1.0), 1.0 if scaler is None else scaler.current().item()
+    if before != now:
+        scale_gradients(fit.optimizer, now / before)
 
 
 def restore_loggers(loggers: Sequence[Logger], saved: Sequence[Mapping[str, Any]]) -> None:

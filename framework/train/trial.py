@@ -33,7 +33,8 @@ def everything_kept(fit: Fit, with_positions: bool = True) -> Iterator[None]:
     gradients = [(p, p.grad) for p in module.parameters()]
     rates = [group.get("lr") for group in optimizer.param_groups]
     modes = [(part, part.training) for part in module.modules()]
-    results = port.results
+    results, scaler = port.results, fit.window.scaler
+    scale = None if scaler is None else scaler.state_dict()
     module.train()
     try:
         with resume.positions_kept([fit.train] if with_positions else []):
@@ -49,6 +50,8 @@ def everything_kept(fit: Fit, with_positions: bool = True) -> Iterator[None]:
         for metric, state in metrics:
             metric.reset()
             metric.load_state_dict(state)
+        if scaler is not None and scale is not None:
+            scaler.load_state_dict(scale)
         for p, gradient in gradients:
             p.grad = gradient
         for group, rate in zip(optimizer.param_groups, rates):
@@ -90,7 +93,7 @@ def try_learning_rates(fit: Fit, rates: Sequence[float], goes_on: Callable[[floa
         optimizer, _ = read_optimizers(fit.module.configure_optimizers(), owner)
         if any("lr" not in group for group in optimizer.param_groups):
             raise ConfigError(f"{type(optimizer).__name__} has no learning rate to find")
-        results = fit.port.results
+        results, scaler = fit.port.results, fit.window.scaler
         while len(losses) < len(rates):
             tried = len(losses)
             for batch, index in batches_of(fit, results):
@@ -100,7 +103,9 @@ def try_learning_rates(fit: Fit, rates: Sequence[float], goes_on: Callable[[floa
                 loss = loss_of(fit.training_step(batch, index), owner)
                 if loss is None:
                     continue
-                loss.backward()
+                fit.backward(loss, None if scaler is None else scaler.start(loss, None))
+                if scaler is not None:
+                    scaler.unscale(optimizer)
                 try:
                     fit.guard.check(loss, optimizer, len(losses) + 1)
                     fit.guard.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from framework.autodiff import Tensor, vmap
 BACKENDS = pytest.mark.parametrize("backend", ["cpu", "strict"])
 
 
-FLAT = [(name, i) for name in TABLE for i in range(len(TABLE[name]))]
+CALLS = {**{name: len(TABLE[name]) for name in TABLE}, **dict.fromkeys(OWN, 1)}
+"""How many calls of each name the tables have."""
 
 
 def test_every_name_is_in_the_table() -> None:
@@ -52,55 +54,77 @@ STEPS = {
     "ones_like", "rint", "round", "sign", "signbit", "trunc", "zeros_like",
 }  # fmt: skip
 """Functions that are constant between their steps."""
-EVERY = pytest.mark.parametrize(("name", "i"), [*FLAT, *((name, 0) for name in OWN)])
+EVERY = pytest.mark.parametrize("name", CALLS)
+
+
+def each(name: str, check: Callable[[int], None]) -> None:
+    """Check every call of a name by its number; an error says which one it was."""
+    for i in range(CALLS[name]):
+        try:
+            check(i)
+        except Exception as error:
+            error.add_note(f"call {i} of {name}")
+            raise
 
 
 @BACKENDS
 @EVERY
-def test_values(name: str, i: int, backend: str) -> None:
-    ours, theirs, inputs = both(name, i)
-    want = theirs(*inputs)
-    with fw.use_backend(backend):
-        got = ours(*[fw.tensor(a) for a in inputs])
-    assert isinstance(got, Tensor)
-    assert got.backend == (backend if name != "to_device" else "cpu")
-    assert got.shape == np.shape(want)
-    assert got.dtype.kind == {"f": "float", "i": "int", "u": "uint", "b": "bool"}[np.asarray(want).dtype.kind]
-    np.testing.assert_allclose(got.numpy(), want, rtol=1e-12, atol=1e-14)
+def test_values(name: str, backend: str) -> None:
+    def check(i: int) -> None:
+        ours, theirs, inputs = both(name, i)
+        want = theirs(*inputs)
+        with fw.use_backend(backend):
+            got = ours(*[fw.tensor(a) for a in inputs])
+        assert isinstance(got, Tensor)
+        assert got.backend == (backend if name != "to_device" else "cpu")
+        assert got.shape == np.shape(want)
+        assert got.dtype.kind == {"f": "float", "i": "int", "u": "uint", "b": "bool"}[np.asarray(want).dtype.kind]
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-12, atol=1e-14)
+
+    each(name, check)
 
 
 @EVERY
-def test_gradients_flow_and_are_right(name: str, i: int) -> None:
-    ours, _, inputs = both(name, i)
-    points = [fw.tensor(a) for a in inputs]
-    if any(np.isnan(a).any() for a in inputs) or not any(p.dtype == "float64" for p in points):
-        return
-    fw.gradcheck(ours, points)
-    flows = [p.requires_grad_() if p.dtype == "float64" else p for p in points]
-    result = ours(*flows)
-    constant = name in STEPS or (name, i) == ("imag", 0) or result.dtype.kind != "float"
-    assert result.requires_grad is not constant
+def test_gradients_flow_and_are_right(name: str) -> None:
+    def check(i: int) -> None:
+        ours, _, inputs = both(name, i)
+        points = [fw.tensor(a) for a in inputs]
+        if any(np.isnan(a).any() for a in inputs) or not any(p.dtype == "float64" for p in points):
+            return
+        fw.gradcheck(ours, points)
+        flows = [p.requires_grad_() if p.dtype == "float64" else p for p in points]
+        result = ours(*flows)
+        constant = name in STEPS or (name, i) == ("imag", 0) or result.dtype.kind != "float"
+        assert result.requires_grad is not constant
+
+    each(name, check)
 
 
 @EVERY
-def test_batches(name: str, i: int) -> None:
-    ours, theirs, inputs = both(name, i)
-    if not inputs or name in BY_VALUE:
-        return
-    batch = [np.stack([a, a * 0 + a[..., ::-1]]) for a in inputs]
-    got = vmap(ours)(*map(fw.tensor, batch))
-    want = np.stack([theirs(*[b[k] for b in batch]) for k in range(2)])
-    np.testing.assert_allclose(got.numpy(), want, rtol=1e-12, atol=1e-14)
+def test_batches(name: str) -> None:
+    def check(i: int) -> None:
+        ours, theirs, inputs = both(name, i)
+        if not inputs or name in BY_VALUE:
+            return
+        batch = [np.stack([a, a * 0 + a[..., ::-1]]) for a in inputs]
+        got = vmap(ours)(*map(fw.tensor, batch))
+        want = np.stack([theirs(*[b[k] for b in batch]) for k in range(2)])
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-12, atol=1e-14)
+
+    each(name, check)
 
 
 @EVERY
-def test_arrays_and_lists_are_taken_like_tensors(name: str, i: int) -> None:
-    ours, theirs, inputs = both(name, i)
-    if not inputs:
-        return
-    got = ours(*inputs) if name != "to_device" else ours(fw.tensor(inputs[0]))
-    assert isinstance(got, Tensor)
-    np.testing.assert_allclose(got.numpy(), theirs(*inputs), rtol=1e-12, atol=1e-14)
+def test_arrays_and_lists_are_taken_like_tensors(name: str) -> None:
+    def check(i: int) -> None:
+        ours, theirs, inputs = both(name, i)
+        if not inputs:
+            return
+        got = ours(*inputs) if name != "to_device" else ours(fw.tensor(inputs[0]))
+        assert isinstance(got, Tensor)
+        np.testing.assert_allclose(got.numpy(), theirs(*inputs), rtol=1e-12, atol=1e-14)
+
+    each(name, check)
 
 
 # -- creation ------------------------------------------------------------------------------------------------

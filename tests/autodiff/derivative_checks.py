@@ -263,17 +263,19 @@ def import_jax() -> Iterator[Any]:
     jax.config.update("jax_enable_x64", False)
 
 
-IN_SHORT = 3
+IN_SHORT = 2
 """How many rows of a function the long checks take where not everything is run."""
+FEW = 6
+"""How many the other checks of derivatives take there."""
 
 
-def by_id(rows: list[Row], long: bool = False) -> Any:
-    """A test for each row; in the long checks those between `IN_SHORT` evenly spread ones of a function are slow."""
+def by_id(rows: list[Row], long: bool = False, most: int | None = None) -> Any:
+    """A test for each row; those between `most` evenly spread ones of a function are slow; in long checks, `IN_SHORT`."""
+    most = IN_SHORT if long else most or len(rows)
     assert len({row.id for row in rows}) == len(rows)
     families: dict[str, list[Row]] = {}
     for row in rows:
         families.setdefault(row.id.split()[0], []).append(row)
-    chosen = {family[len(family) * k // IN_SHORT].id for family in families.values() for k in range(IN_SHORT)}
-    marks = [pytest.mark.slow] if long else []
-    params = [pytest.param(row, id=row.id, marks=() if row.id in chosen else marks) for row in rows]
+    chosen = {family[len(family) * k // most].id for family in families.values() for k in range(most)}
+    params = [pytest.param(row, id=row.id, marks=() if row.id in chosen else pytest.mark.slow) for row in rows]
     return pytest.mark.parametrize("row", params)

@@ -19,9 +19,10 @@ FULL = os.environ.get("FW_TEST_CASES") == "full"
 ZERO_SIZE = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 
 
-def examples(count: int) -> Any:
-    """`count` examples, the same each time; in a full run eight times as many, new ones each time."""
-    return settings(max_examples=8 * count if FULL else count, deadline=None, derandomize=not FULL, database=None)
+def examples(count: int, full: int | None = None) -> Any:
+    """`count` examples, the same each time; in a full run `full`, by default eight times as many, new ones each time."""
+    number = (full or 8 * count) if FULL else count
+    return settings(max_examples=number, deadline=None, derandomize=not FULL, database=None)
 
 
 def values(shape: tuple[int, ...], seed: int = 0) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import derivative_checks as checks
 import numpy as np
 import pytest
-from derivative_checks import Row, by_id, sample
+from derivative_checks import FEW, Row, by_id, sample
 
 import framework as fw
 from framework.autodiff import ops
@@ -76,7 +76,7 @@ def test_values(row: Row) -> None:
     checks.check_values(row)
 
 
-@by_id(ROWS)
+@by_id(ROWS, most=FEW)
 def test_derivatives(row: Row) -> None:
     checks.check_derivatives(row)
 

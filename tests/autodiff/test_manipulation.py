@@ -39,7 +39,7 @@ def test_tile(shape: tuple[int, ...], counts: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric", "wrap"])
-@examples(10)
+@examples(4, full=80)
 @given(hnp.array_shapes(min_dims=0, max_dims=3, max_side=3), st.data())
 def test_pad(mode: str, shape: tuple[int, ...], data: Any) -> None:
     """Also by more than the length of an axis."""

@@ -21,11 +21,9 @@ MIB = 1 << 20
 def no_gc() -> Iterator[None]:
     """The garbage collector is off: only reference counts free memory."""
     gc.collect()
-    gc.freeze()  # what is there already need not be searched again
     gc.disable()
     yield
     gc.enable()
-    gc.unfreeze()
 
 
 class Watched(np.ndarray):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -31,26 +32,33 @@ def differentiable(case: Case) -> bool:
     return PRIMITIVES[case.name].vjp is not None
 
 
-IN_SHORT = 2
-"""How many rows of a primitive the longest checks take where not everything is run; the generator adds others."""
+FULL = os.environ.get("FW_TEST_CASES") == "full"
+LONGEST, LONG = 1, 3
+"""How many rows of a primitive the longest and the long checks take where not everything is run; the generator adds others."""
 
 
-def one_by_one(cases: list[Case], longest: bool = False) -> Any:
-    """A test for each row: for the long checks."""
-    groups: dict[str, list[Case]] = {}
-    for case in cases:
-        groups.setdefault(case.name, []).append(case)
-    short = {group[len(group) * k // IN_SHORT].id for group in groups.values() for k in range(IN_SHORT)}
-    params = [
-        pytest.param(c, id=c.id, marks=[pytest.mark.slow] if longest and c.id not in short else []) for c in cases
-    ]
+def some(group: list[Case], most: int) -> list[Case]:
+    """So many rows of a primitive, spread over all of them."""
+    return group if len(group) <= most else [group[len(group) * (2 * k + 1) // (2 * most)] for k in range(most)]
+
+
+def one_by_one(cases: list[Case]) -> Any:
+    """A test for each row: for the longest checks, of which most are slow tests."""
+    short = {c.id for name in {c.name for c in cases} for c in some([c for c in cases if c.name == name], LONGEST)}
+    params = [pytest.param(c, id=c.id, marks=[] if c.id in short else [pytest.mark.slow]) for c in cases]
     return pytest.mark.parametrize("case", params)
 
 
-def by_name(cases: list[Case]) -> Any:
+def by_name(cases: list[Case], most: int | None = None) -> Any:
     """A test for each primitive, over its rows: for the short ones, of which there would be thousands."""
     groups = {name: [c for c in cases if c.name == name] for name in dict.fromkeys(c.name for c in cases)}
-    return pytest.mark.parametrize("cases", groups.values(), ids=groups.keys())
+    rows = [group if most is None or FULL else some(group, most) for group in groups.values()]
+    return pytest.mark.parametrize("cases", rows, ids=groups.keys())
+
+
+def for_backend(cases: list[Case], backend: str) -> list[Case]:
+    """All of them on the CPU; `LONG` where not everything is run on the strict one, which checks each call slowly."""
+    return cases if FULL or backend == "cpu" else some(cases, LONG)
 
 
 def each(cases: list[Case], check: Check) -> None:
@@ -153,7 +161,7 @@ def test_values(cases: list[Case], backend: str) -> None:
             kind = {"b": "bool", "i": "int", "u": "uint", "f": "float"}[want.dtype.kind]
             assert got.dtype == dtype if kind == "float" else got.dtype.kind == kind
 
-    each(cases, check)
+    each(for_backend(cases, backend), check)
 
 
 @by_name(CASES)
@@ -178,15 +186,13 @@ def test_what_is_recorded(cases: list[Case]) -> None:
 # -- derivatives ---------------------------------------------------------------------------------
 
 
-@one_by_one(DIFFERENTIABLE)
+@by_name([c for c in DIFFERENTIABLE if c.label != "to int and back"])  # a step; see test_casts
 @pytest.mark.parametrize("backend", ["cpu", pytest.param("strict", marks=pytest.mark.slow)])
-def test_derivatives(case: Case, backend: str) -> None:
-    if case.label == "to int and back":
-        pytest.skip("a step, not differentiable at its kinks; see test_casts")
-    fw.gradcheck(case.fn, to_tensors(case, backend))
+def test_derivatives(cases: list[Case], backend: str) -> None:
+    each(cases, lambda case: fw.gradcheck(case.fn, to_tensors(case, backend)))
 
 
-@one_by_one(DIFFERENTIABLE, longest=True)
+@one_by_one(DIFFERENTIABLE)
 def test_second_derivatives(case: Case) -> None:
     """gradcheck of the reverse derivative, then of the forward one: all four mixes of modes.
 
@@ -203,7 +209,7 @@ def test_second_derivatives(case: Case) -> None:
     fw.gradcheck(lambda *xs: fw.jvp(fn, xs, tangents)[1], values)
 
 
-@by_name(DIFFERENTIABLE)
+@by_name(DIFFERENTIABLE, LONG)
 def test_derivatives_on_the_strict_backend(cases: list[Case]) -> None:
     """Both modes and both mixes of them, in one direction, are what they are on the CPU."""
 
@@ -276,10 +282,10 @@ def test_vmap(cases: list[Case], backend: str) -> None:
             got = vmap(case.fn, axes, out_axes)(*tensors)
             np.testing.assert_allclose(got.numpy(), np.moveaxis(want, 0, out_axes), rtol=1e-12, atol=1e-12)
 
-    each(cases, check)
+    each(for_backend(cases, backend), check)
 
 
-@one_by_one([c for c in DIFFERENTIABLE if c.batchable], longest=True)
+@one_by_one([c for c in DIFFERENTIABLE if c.batchable])
 def test_vmap_of_derivatives(case: Case) -> None:
     """Gradients of a batch, with all inputs batched and with only the first, are those of its samples."""
     for only_first in (False, True):
@@ -306,7 +312,7 @@ def test_vmap_of_derivatives(case: Case) -> None:
             np.testing.assert_allclose(g.numpy(), np.stack([w.numpy() for w in want]), rtol=1e-11, atol=1e-12)
 
 
-@one_by_one([c for c in DIFFERENTIABLE if c.batchable], longest=True)
+@one_by_one([c for c in DIFFERENTIABLE if c.batchable])
 def test_derivatives_of_vmap(case: Case) -> None:
     """Transforms below the batch see what its rule makes of the call; to second order."""
     inputs = [fw.tensor(batch_of(x)) for x in case.inputs]
@@ -385,7 +391,7 @@ def read_only(x: Any) -> Any:
     return x
 
 
-@by_name(DIFFERENTIABLE)
+@by_name(DIFFERENTIABLE, LONG)
 def test_memory_layout_changes_nothing(cases: list[Case]) -> None:
     def check(case: Case) -> None:
         def results(inputs: list[Tensor]) -> list[Any]:

@@ -474,6 +474,11 @@ def test_repr(make: Any, text: str) -> None:
     assert str(make()) == text
 
 
+def test_repr_of_lines_that_are_full_tells_the_dtype_once() -> None:
+    for n in range(1, 60):  # NumPy puts the dtype on a line of its own where there is no room
+        assert repr(fw.tensor([0.25] * n, dtype="float16")).endswith("25], dtype=float16)")
+
+
 def test_repr_of_many_elements_is_short() -> None:
     assert len(repr(fw.tensor(np.zeros((1000, 1000))))) < 500
 

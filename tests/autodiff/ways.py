@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pytest
 
 import framework as fw
 from framework.autodiff import Tensor, ops, vmap
@@ -57,7 +58,8 @@ def by_jvp_of_a_pullback(f: Scalar) -> Scalar:
 BASIC = (by_grad, by_jvp, by_vmap_of_grad, by_grad_of_vmap)
 WAYS = (*BASIC, by_vjp, by_vmap_of_jvp, by_jvp_of_vmap, by_vmap_of_a_pullback, by_jvp_of_a_pullback)
 ONE = [(way,) for way in WAYS]
-TWO = list(product(WAYS, repeat=2))
+_PAIRS = enumerate(product(WAYS, repeat=2))
+TWO = [pytest.param(pair, marks=[pytest.mark.slow] if k % 2 else []) for k, pair in _PAIRS]  # as on a chessboard
 THREE = list(product(WAYS, repeat=3))[::5]
 
 

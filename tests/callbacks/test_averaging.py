@@ -154,9 +154,12 @@ def test_several_updates_a_batch_count_as_so_many(small, tmp_path):
 
     del Manual.validation_step
     ema = EMA(0.5, update_every_n_steps=3)
-    trainer = small.trainer(tmp_path, ema, max_epochs=1)
+    saver = ModelCheckpoint(save_top_k=-1, every_n_train_steps=3, filename="{step}")
+    trainer = small.trainer(tmp_path, ema, saver, max_epochs=1)
     trainer.fit(Manual(), small.loader(), small.loader(2))
     assert (trainer.global_step, ema.n_averaged) == (12, 4)  # after 4, 6, 10 and 12 updates
+    saved = {path.name for path in (Path(trainer.log_dir) / "checkpoints").glob("step=*")}
+    assert saved == {"step=4", "step=6", "step=10", "step=12"}
 
 
 def test_the_average_of_half_precision_is_kept_in_float32():

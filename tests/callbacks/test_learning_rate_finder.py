@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import sys
 from pathlib import Path
@@ -12,7 +13,16 @@ import pytest
 import framework as fw
 from framework.callbacks import Callback, LearningRateFinder
 from framework.callbacks.learning_rate_finder import LearningRates
-from framework.errors import ConfigError
+from framework.errors import ConfigError, NonFiniteError
+from framework.train import resume
+
+
+@pytest.fixture(autouse=True)
+def drawn_where_it_is_looked_at(request, monkeypatch):
+    """A picture takes longer than the search; only the tests of pictures have one."""
+    if "picture" not in request.node.name and "drawn" not in request.node.name:
+        find_spec = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
 
 
 def test_the_suggestion_lies_where_the_loss_falls_most_steeply_with_the_logarithm():
@@ -44,6 +54,19 @@ def test_noise_alone_suggests_nothing(seed):
     assert LearningRates(rates, list(noise.gamma(1.0, size=100))).suggestion() is None
     falling = [1 / (1 + math.exp(3 * (math.log10(r) + 2.5))) + 0.08 * noise.normal() for r in rates]
     assert -4.0 < math.log10(LearningRates(rates, falling).suggestion()) < -1.0
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [[], [math.nan], [math.inf], [math.nan] * 15, [1.0] * 20 + [math.inf], [1.0] * 20 + [1e200] * 20],
+    ids=["none", "nan", "infinite", "only_nan", "infinite_in_the_end", "squares_overflow"],
+)
+def test_losses_that_are_no_numbers_or_explode_suggest_nothing_and_are_drawn(tmp_path, losses):
+    pytest.importorskip("matplotlib")
+    found = LearningRates([10 ** (-6 + i / 10) for i in range(len(losses))], losses)
+    assert found.suggestion() is None
+    found.plot(path=tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 class Regression(fw.TrainModule):
@@ -123,15 +146,17 @@ def test_optimizer_and_schedule_are_made_with_the_rate(small, tmp_path, compile)
     small.assert_same(small.state(trainer), small.state(by_hand))
 
 
-@pytest.mark.parametrize("compile", [False, True])
-def test_the_search_leaves_no_trace(small, tmp_path, compile):
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")  # in half precision
+@pytest.mark.parametrize(("compile", "precision"), [(False, "32-true"), (True, "32-true"), (False, "16-mixed")])
+def test_the_search_leaves_no_trace(small, tmp_path, compile, precision):
     finder = LearningRateFinder(num_training_steps=30, update_attr=False)
-    trainer = small.trainer(tmp_path / "a", finder, compile=compile)
+    trainer = small.trainer(tmp_path / "a", finder, compile=compile, precision=precision)
     trainer.fit(small.Net(norm=True), small.loader(), small.loader(2))
-    plain = small.trainer(tmp_path / "b", compile=compile)
+    plain = small.trainer(tmp_path / "b", compile=compile, precision=precision)
     plain.fit(small.Net(norm=True), small.loader(), small.loader(2))
     small.assert_same(small.state(trainer), small.state(plain))
     assert len(finder.optimal_lr.lr) > 10
+    assert resume.gather(trainer._fit, None)["precision"] == resume.gather(plain._fit, None)["precision"]
 
 
 def test_a_module_without_the_attribute(small, tmp_path):
@@ -156,9 +181,39 @@ def test_it_stops_where_the_loss_explodes(small, tmp_path):
     trainer = small.trainer(tmp_path, finder)
     trainer.fit(small.Net(), small.loader())
     assert len(finder.optimal_lr.lr) < 60
-    to_the_end = LearningRateFinder(max_lr=0.01, num_training_steps=12, early_stop_threshold=None, mode="linear")
+    to_the_end = LearningRateFinder(max_lr=1.0, num_training_steps=12, early_stop_threshold=None, mode="linear")
     small.trainer(tmp_path, to_the_end).fit(small.Net(), small.loader())
-    np.testing.assert_allclose(to_the_end.optimal_lr.lr, np.linspace(1e-8, 0.01, 12))
+    np.testing.assert_allclose(to_the_end.optimal_lr.lr, np.linspace(1e-8, 1.0, 12))
+
+
+def test_a_loss_below_zero_is_not_taken_for_an_explosion(small, tmp_path):
+    class Likelihood(small.Net):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) - 100.0
+
+    finder = LearningRateFinder(num_training_steps=30, max_lr=1e-3, update_attr=False)
+    small.trainer(tmp_path, finder, max_steps=1).fit(Likelihood(), easy())
+    assert len(finder.results["lr"]) == 30
+
+
+def test_a_loss_that_is_no_number_is_told_of_by_the_training(small, tmp_path):
+    class Wrong(small.Net):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) * math.nan
+
+    with pytest.raises(NonFiniteError, match="step 1"):
+        small.trainer(tmp_path, LearningRateFinder(num_training_steps=30)).fit(Wrong(), easy())
+
+
+def test_the_search_goes_backward_as_the_training_does(small, tmp_path):
+    class Own(small.Net):
+        def backward(self, loss):
+            calls.append(1)
+            loss.backward()
+
+    calls = []
+    small.trainer(tmp_path, LearningRateFinder(num_training_steps=30), max_steps=1).fit(Own(), easy())
+    assert len(calls) == 31
 
 
 class Fails(Callback):

@@ -166,13 +166,18 @@ def test_a_file_gets_a_line_an_epoch(tmp_path):
 
 @pytest.mark.parametrize(
     ("epochs", "batches"),
-    [(100, 100), pytest.param(1, 10_000, marks=pytest.mark.slow), pytest.param(10_000, 1, marks=pytest.mark.slow)],
+    [
+        (100, 10),  # as many lines as the next
+        pytest.param(100, 100, marks=pytest.mark.slow),
+        pytest.param(1, 10_000, marks=pytest.mark.slow),
+        pytest.param(10_000, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_ten_thousand_steps_are_less_than_20_kB(tmp_path, epochs, batches):
     body = f"fit(Line(), batches={batches}, val_batches=1, max_epochs={epochs}, enable_checkpointing=False)"
     log = in_file(body, tmp_path)
     assert 0 < len(log) < 20_000
-    assert log.splitlines()[-1].startswith(f"Epoch {epochs - 1}/{epochs - 1}  step 10000  ")
+    assert log.splitlines()[-1].startswith(f"Epoch {epochs - 1}/{epochs - 1}  step {epochs * batches}  ")
     assert "\r" not in log
 
 
@@ -256,7 +261,7 @@ def test_validation_does_not_count_into_the_rate(monkeypatch, capsys):
     ]
 
 
-@pytest.mark.parametrize(("first", "last"), [(50, 100), (0, float("inf"))])
+@pytest.mark.parametrize(("first", "last"), [(50, 100), (0, float("inf")), (0, 10**17), (0, sys.maxsize)])
 def test_the_time_left_is_that_of_this_process(monkeypatch, capsys, first, last):
     """A resumed run knows nothing of the speed before; one without an end has no time left to tell."""
     now = 0.0
@@ -282,6 +287,33 @@ def test_a_notebook_gets_lines_although_its_streams_say_that_they_are_a_terminal
     assert [line.split("  ")[:2] for line in shown.splitlines()] == [["Epoch 0/1", "step 20"], ["Epoch 1/1", "step 40"]]
     assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|[^\x00-\x7f]", shown)
     assert "\r" in in_terminal(NOTEBOOK % False, tmp_path).replace("\r\n", "\n")  # IPython in a terminal: the bar
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_program_without_streams_trains(tmp_path, monkeypatch, there):
+    """As under pythonw, or in a daemon."""
+    with open(tmp_path / "closed", "w") as closed:
+        pass
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, closed if there else None)
+    try:
+        trainer = fw.Trainer(backend="cpu", max_epochs=1, default_root_dir=tmp_path)
+        trainer.fit(Quiet(), fw.data.DataLoader(fw.data.ArrayDataset(np.ones((6, 2), np.float32)), batch_size=2))
+    finally:
+        monkeypatch.undo()
+    assert trainer.global_step == 3
+
+
+class Quiet(fw.TrainModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = fw.nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).mean()
+
+    def configure_optimizers(self):
+        return fw.optim.SGD(self.parameters(), lr=0.1)
 
 
 def test_a_negative_rate_is_refused():

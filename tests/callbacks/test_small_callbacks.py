@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -222,6 +223,22 @@ def test_an_example_goes_in_as_forward_takes_it():
         assert "| [1, 2]   | [1, 3]" in summarize(outer, example=example), example
     table = fw.nn.Sequential(fw.nn.Embedding(5, 4))
     assert "| [2]      | [2, 4]" in summarize(table, example=np.array([1, 2]))
+
+
+def test_an_example_may_hold_a_named_tuple_and_parts_be_called_by_keywords():
+    class Named(fw.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = fw.nn.Linear(2, 3)
+
+        def forward(self, pair):
+            return self.layer(input=pair.x)
+
+    class Pair(NamedTuple):
+        x: np.ndarray
+        y: np.ndarray
+
+    assert "| ?        | [1, 3]" in summarize(Named(), example=(Pair(np.ones((1, 2)), np.ones(1)),))
 
 
 def test_it_is_printed_once_at_the_start_of_fit(tmp_path, capsys):

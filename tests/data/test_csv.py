@@ -159,13 +159,26 @@ def test_numbers_that_a_dtype_does_not_hold_are_refused(write):
     path = write("a,b\n1,2\n1e39,70000\n")
     with pytest.raises(errors.DataError, match=r"line 3, column 'a': '1e39' is too large for float32.*'float64'"):
         whole(CSVDataset(path))
-    with pytest.raises(errors.DataError, match="column 'a': '1e39' is too large for float32"):
-        whole(CSVDataset(path, "a"))
+    with pytest.raises(
+        errors.DataError, match=r"column 'a': '1e39' is too large for float32; pass dtypes={'a': 'float64'}\n"
+    ):
+        whole(CSVDataset(path, "a"))  # a target is never normalised
     assert whole(CSVDataset(path, normalize=True))[0].tolist() == [[-1, -1], [1, 1]]
     with pytest.raises(errors.DataError, match="'70000' is no integer from -32768 to 32767, but its dtype is int16"):
         CSVDataset(path, dtypes={"b": "int16"})
-    with pytest.raises(errors.DataError, match="column 'a': '1e39' is no integer from -9007199254740992 to"):
+    with pytest.raises(errors.DataError, match="column 'a': '1e39' is no integer from -9007199254740991 to"):
         CSVDataset(path, dtypes={"a": "int64"})
+    path = write("a\n9007199254740991\n9007199254740993\n")  # the second one would be read as 2**53
+    with pytest.raises(errors.DataError, match="line 3, column 'a': '9007199254740993' is no integer from"):
+        CSVDataset(path, dtypes={"a": "int64"})
+
+
+@pytest.mark.parametrize(("missing", "dtype"), [("mean", "int64"), (0.5, "int64"), (-1, "uint8"), (300, "uint8")])
+def test_what_an_integer_column_cannot_hold_is_not_put_into_a_gap(write, missing, dtype):
+    path = write("a,y\n1,1\n4,2\n,3\n")
+    with pytest.raises(errors.DataError, match=rf"line 4, column 'a': the cell is empty \(''\), .*is no {dtype}"):
+        whole(CSVDataset(path, "y", missing=missing, dtypes={"a": dtype}))
+    assert whole(CSVDataset(path, "y", missing=7, dtypes={"a": dtype}))[0].tolist() == [[1], [4], [7]]
 
 
 def test_numbers_codes_and_target(write):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,46 +29,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(line: str, folder: Path, site: Path) -> str:
-    """A line of the page, without a network; what pip installs goes into `site`."""
-    program, *words = shlex.split(line)
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--target", str(site)]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            {"fw": "framework"}.get(program, program),
-            *words,
-            *(offline if program == "pip" else []),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={
-            **{name: value for name, value in os.environ.items() if name != "FW_DATA"},
-            "PYTHONPATH": os.pathsep.join([str(site), *(p for p in sys.path if p)]),
-            "HOME": str(folder),
-            "FW_MIRROR": "http://127.0.0.1:9/",
-        },
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def run(folder: Path, tmp_path: Path, run_at_home) -> Callable[[str], str]:
+    """Runs a line of the page there, without a network; what pip installs goes into an empty folder."""
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--target"]
+
+    def run(line: str) -> str:
+        program, *words = shlex.split(line)
+        more = [*offline, str(tmp_path)] if program == "pip" else []
+        done = run_at_home([{"fw": "framework"}.get(program, program), *words, *more], folder, tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_a_backend_from_an_empty_folder_to_a_trained_network(folder: Path, tmp_path: Path) -> None:
+def test_a_backend_from_an_empty_folder_to_a_trained_network(folder: Path, run) -> None:
     for library in ("array_api_strict", "hatchling", "pip"):
         pytest.importorskip(library)
     assert set(FILES) == {"fw_mine.py", "pyproject.toml"}
     assert lines_of(FILES["fw_mine.py"]) + lines_of(FILES["pyproject.toml"]) < 40
     install, plugins, check, recipe, train = COMMANDS.splitlines()
-    run(install, folder, tmp_path)
-    assert re.search(r"^mine +fw-mine 0\.1\.0 +ready +mine$", run(plugins, folder, tmp_path), re.MULTILINE)
-    assert run(f"{check} -k contract", folder, tmp_path).endswith(
-        "backend 'mine' conforms\n"
-    )  # README's runs all of it
-    run(recipe, folder, tmp_path)
-    run(f"{train} --trainer.enable_progress_bar false", folder, tmp_path)
+    run(install)
+    assert re.search(r"^mine +fw-mine 0\.1\.0 +ready +mine$", run(plugins), re.MULTILINE)
+    assert run(f"{check} -k contract").endswith("backend 'mine' conforms\n")  # README's runs all of it
+    run(recipe)
+    run(f"{train} --trainer.enable_progress_bar false")
     told = json.loads((folder / "runs" / "mnist_mlp" / "version_0" / "summary.json").read_text())
     assert (told["status"], told["backend"], told["dataset"]) == ("finished", "mine", "digits")
     assert told["metrics"]["test_acc"]["last"] > 0.95

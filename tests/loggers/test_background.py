@@ -92,6 +92,34 @@ def test_a_client_that_always_fails_is_given_up():
     assert client.items == ["start", 0, 1, 2]
 
 
+def test_heavy_items_that_were_dropped_do_not_count_as_waiting():
+    release = threading.Event()
+
+    class Slow(Recorder):
+        def handle(self, item) -> None:
+            release.wait()
+            super().handle(item)
+
+    class Small(Feeder):
+        CAPACITY, HEAVY = 1, 2
+
+    class Heavy:
+        is_heavy = True
+
+    feeder = Small(client := Slow())
+    assert feeder.wait_started()
+    for _ in range(8):  # one is being handled, one waits, the others are dropped
+        feeder.put_heavy(Heavy())
+    release.set()
+    assert feeder.flush()
+    kept = len(client.items)
+    for _ in range(3):
+        feeder.put_heavy(Heavy())
+        assert feeder.flush()
+    assert len(client.items) == kept + 3
+    feeder.close(True)
+
+
 def test_a_client_that_hangs_is_left_behind():
     release = threading.Event()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import struct
 import sys
 import threading
@@ -16,7 +18,8 @@ from framework.callbacks import ModelCheckpoint
 from framework.errors import ConfigError
 from framework.loggers import CSVLogger, Logger, TensorBoardLogger
 
-pytest.importorskip("tensorboardX")
+if importlib.util.find_spec("tensorboardX") is None:  # imported by the tests alone: it may bring PyTorch with it
+    pytest.skip("tensorboardX is not installed", allow_module_level=True)
 
 
 def events(folder: str | Path) -> list:
@@ -111,6 +114,10 @@ def test_an_own_folder_with_versions(tmp_path):
         assert logger.log_dir == str(tmp_path / "tb" / "line" / f"version_{number}" / "x")
         assert logger.version == number
         assert scalars(logger.log_dir) == {"a-loss": {3: 1.0}}
+    for name, version in (("version_7", 7), ("7", "7"), ("version_²", "version_²")):
+        logger = TensorBoardLogger()
+        logger.attach(tmp_path / name)
+        assert logger.version == version
     with pytest.raises(ConfigError, match="no folder yet"):
         TensorBoardLogger().log_metrics({"loss": 1.0})
 
@@ -130,6 +137,48 @@ def test_pictures(tmp_path):
         "noise/1": (9, 6, 4),
     }
     assert found["curves"][1].encoded_image_string == (tmp_path / "a.png").read_bytes()
+
+
+def test_pictures_of_every_kind_are_as_they_were_when_they_were_logged(tmp_path):
+    figure, pillow = pytest.importorskip("matplotlib.figure").Figure(figsize=(2, 1)), pytest.importorskip("PIL.Image")
+    pixels, tensor = np.zeros((4, 6), np.uint8), fw.tensor(np.ones((3, 4, 6), np.float32))
+    logger = TensorBoardLogger(tmp_path, prefix="a")
+    logger.log_image("p", [pixels, tensor, figure], step=1)
+    pixels[:] = 255
+    figure.set_size_inches(9, 9)
+    logger.close()
+    found = {v.tag: v.image for e in events(logger.log_dir) for v in e.summary.value if v.HasField("image")}
+    assert [(name, image.width, image.height) for name, image in found.items()] == [
+        ("a-p/0", 6, 4), ("a-p/1", 6, 4), ("a-p/2", 200, 100)
+    ]  # fmt: skip
+    assert np.asarray(pillow.open(io.BytesIO(found["a-p/0"].encoded_image_string))).max() == 0
+
+
+def test_what_is_no_picture_is_refused_and_the_rows_go_on(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    logger = TensorBoardLogger(tmp_path)
+    for wrong, text in (
+        (np.zeros((2, 2)), "takes a list of pictures, got ndarray"),
+        ([np.zeros(3)], r"got a ndarray of shape \(3,\)"),
+        (["a", object()], "."),
+        ([object()], "got a object"),
+        ([tmp_path / "a.jpg"], "takes PNG files, and '.*a.jpg' is none"),
+    ):
+        with pytest.raises((ConfigError, FileNotFoundError), match=text):
+            logger.log_image("p", wrong)
+    logger.log_metrics({"x": 1.0}, 1)
+    logger.close()
+    assert scalars(logger.log_dir) == {"x": {1: 1.0}}
+
+
+def test_more_pictures_than_can_be_written_are_dropped(tmp_path, monkeypatch):
+    from framework.loggers.background import Feeder
+
+    monkeypatch.setattr(Feeder, "HEAVY", 0)
+    logger = TensorBoardLogger(tmp_path)
+    with pytest.warns(RuntimeWarning, match="is 0 pictures, tables or checkpoints behind"):
+        logger.log_image("p", [np.zeros((2, 2))])
+    logger.close()
 
 
 class Failing(Logger):

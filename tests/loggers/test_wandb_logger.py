@@ -14,6 +14,7 @@ import pytest
 
 from framework.errors import ConfigError
 from framework.loggers import WandbLogger
+from framework.loggers.wandb_items import staged
 from framework.loggers.wandb_run import choose_mode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -354,6 +355,38 @@ def test_a_run_of_a_sweep_has_the_id_that_the_agent_chose(tmp_path):
     script = "from framework.loggers import WandbLogger; logger = WandbLogger(offline=True{}); logger.log_metrics({{}}, 1); logger.close()"
     assert "id chosen" in run_child(script.format(""), tmp_path, PYTHONPATH=path, **sweep).stdout
     assert "id own" in run_child(script.format(", id='own'"), tmp_path, PYTHONPATH=path, **sweep).stdout
+
+
+def test_artifacts_are_in_the_order_of_writing_with_the_best_one_last(tmp_path):
+    stub(tmp_path / "stub", artifact="print(arguments['metadata']['original_filename'], flush=True)")
+    script = """
+        import os
+        from pathlib import Path
+        from types import SimpleNamespace
+        from framework.loggers import WandbLogger
+        paths = []
+        for epoch in (8, 9, 10):
+            path = Path(f"epoch={epoch}").absolute()
+            path.mkdir()
+            (path / "manifest.json").write_text("{}")
+            os.utime(path / "manifest.json", (epoch, epoch))
+            paths.append(str(path))
+        saver = SimpleNamespace(monitor="x", mode="min", save_last=None, save_top_k=-1, filename=None,
+                                best_model_path=paths[0], last_model_path=paths[2], best_k_models={p: 1.0 for p in paths})
+        logger = WandbLogger(offline=True, log_model=True)
+        logger.attach(Path("run"))
+        logger.after_save_checkpoint(saver)
+        logger.close()
+    """
+    done = run_child(script, tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path / "stub"), str(ROOT)]))
+    assert [line for line in done.stdout.splitlines() if "epoch" in line] == ["epoch=9", "epoch=10", "epoch=8"]
+
+
+def test_half_a_copy_of_a_checkpoint_is_not_left(tmp_path):
+    (tmp_path / "saved" / "a_folder_is_no_file").mkdir(parents=True)
+    with pytest.raises(OSError):
+        staged(tmp_path / "saved", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_arguments_that_make_no_sense():

@@ -108,6 +108,16 @@ def test_watching_can_be_begun_and_ended_by_hand(tmp_path):
     assert kept.rows == {}
 
 
+def test_the_norms_of_half_precision_do_not_overflow():
+    module = fw.nn.Linear(300, 1, bias=False).to(fw.float16)
+    with fw.no_grad():
+        module.weight.copy_(fw.tensor(np.full((1, 300), 20.0)))
+    module.weight.grad = module.weight.detach()
+    norms = Watch("all", 1, module).norms(None)
+    assert norms == pytest.approx(dict.fromkeys(norms, 20 * 300**0.5)), norms
+    assert len(norms) == 4
+
+
 @pytest.mark.parametrize(("what", "every"), [("gradient", 1), ("gradients", 0), ("gradients", 1.5)])
 def test_arguments_that_make_no_sense(what, every):
     with pytest.raises(ConfigError):

@@ -209,6 +209,25 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]
 
 
+def test_methods_of_ones_own_may_have_arguments_by_name() -> None:
+    class Sum(metrics.Metric):
+        _state = ("total",)
+
+        def reset(self, *, start: float = 0.0) -> None:
+            self.total = start
+
+        def update(self, value: float, *, weight: float = 1.0) -> None:
+            self.total += weight * value
+
+        def compute(self, *, scale: float = 1.0) -> float:
+            return scale * self.total
+
+    metric = Sum()
+    metric.reset(start=1.0)
+    metric.update(2.0, weight=3.0)
+    assert metric.compute(scale=2.0) == 14.0
+
+
 def test_empty_batches_and_every_dtype_of_classes_are_fine() -> None:
     accuracy = metrics.Accuracy()
     accuracy.update(X[:0], Y[:0])

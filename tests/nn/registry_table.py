@@ -125,7 +125,7 @@ def entries(name: str, most: int = 1000) -> Iterator[Entry]:
     """The rows of a name; no more than `most` of them, spread over all, where not everything is run."""
     rows = REGISTRY[name]
     if len(rows) > most and not FULL:
-        rows = [rows[(len(rows) - 1) * k // (most - 1)] for k in range(most)]
+        rows = [rows[(len(rows) - 1) * k // max(most - 1, 1)] for k in range(most)]
     for entry in rows:
         with about(entry):
             yield entry

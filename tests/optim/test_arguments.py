@@ -12,7 +12,7 @@ import pytest
 
 import framework as fw
 from framework import nn, optim
-from framework.errors import ConfigError, DTypeError
+from framework.errors import CompileWarning, ConfigError, DTypeError
 
 P = [[1.0]]
 ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
@@ -102,6 +102,52 @@ def test_parameters_in_many_forms() -> None:
     for given in (layer.parameters(), list(layer.named_parameters()), [{"params": layer.parameters(), "name": "all"}]):
         assert optim.SGD(given).param_groups[0]["params"] == [layer.weight, layer.bias]
     assert len(optim.SGD(layer.weight).param_groups[0]["params"]) == 1
+
+
+def _taken_out(group: Any) -> None:
+    group["lr"], _ = group.pop("lr") / 2, group.pop("name", None)
+
+
+def _put_back(group: Any) -> None:
+    kept = dict(group)
+    group.clear()
+    assert group.setdefault("lr", kept["lr"] / 2) == kept["lr"] / 2
+    group.update(kept | dict(group))
+
+
+def _last_of_all(group: Any) -> None:
+    group["late"] = 0
+    del group["late"]
+    group["late"] = 0
+    assert group.popitem() == ("late", 0)
+    assert group.setdefault("lr", 7.0) != 7.0
+    group |= {"lr": group["lr"] / 2}
+
+
+@pytest.mark.parametrize(
+    "change", [lambda group: group.__ior__({"lr": group["lr"] / 2}), _taken_out, _put_back, _last_of_all]
+)
+def test_compile_replays_no_call_that_changes_a_group_in_whatever_way(change: Callable[[Any], Any]) -> None:
+    def trained(wrap: Callable[[Any], Any]) -> list[float]:
+        p = nn.Parameter([1.0])
+        optimizer = optim.SGD([p])
+
+        def step(x: fw.Tensor) -> None:
+            optimizer.zero_grad()
+            (p * x).sum().backward()
+            change(optimizer.param_groups[0])
+            optimizer.step()
+
+        call, found = wrap(step), []
+        for rate in (0.1, 0.2, 0.3, 0.4, 0.5):
+            optimizer.param_groups[0]["lr"] = rate
+            call(fw.tensor([1.0]))
+            found.append(p.item())
+        return found
+
+    eager = trained(lambda step: step)
+    with pytest.warns(CompileWarning, match="of Group is set"):
+        assert trained(fw.compile) == eager
 
 
 def test_text() -> None:

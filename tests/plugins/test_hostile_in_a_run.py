@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,22 +63,12 @@ def hostile(install_plugin, good_plugin) -> Path:
     return install_plugin.folder
 
 
-def fw_train(folder: Path, site: Path, backend: str) -> subprocess.CompletedProcess[str]:
-    few = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
-    options = [*few, "--trainer.backend", backend, "--no-test"]
-    return subprocess.run(
-        [sys.executable, "-m", "framework", "train", str(ROOT / "configs" / "mnist_mlp.yaml"), *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={
-            **{name: value for name, value in os.environ.items() if name != "FW_DATA"},
-            "PYTHONPATH": os.pathsep.join([str(site), *(p for p in sys.path if p)]),
-            "HOME": str(folder),
-            "FW_MIRROR": "http://127.0.0.1:9/",
-        },
-        timeout=120,
-    )
+@pytest.fixture
+def fw_train(hostile: Path, tmp_path: Path, run_at_home) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Trains a little on a backend, in an empty folder, with all of them installed."""
+    few = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false", "--no-test"]
+    words = ["framework", "train", str(ROOT / "configs" / "mnist_mlp.yaml"), *few, "--trainer.backend"]
+    return lambda backend: run_at_home([*words, backend], tmp_path, hostile, timeout=120)
 
 
 def test_a_trainer_on_each_is_refused_with_its_cause_and_the_others_go_on(hostile: Path) -> None:
@@ -95,6 +85,16 @@ def test_auto_does_not_wait_for_one_that_hangs(install_plugin, monkeypatch) -> N
     monkeypatch.setattr(registry, "TRY_S", 1.0)
     install_plugin("hangs", "import time; time.sleep(3600)", distribution="fw-hangs", auto="99")
     assert registry.auto() in ("cuda", "cpu")
+
+
+@pytest.mark.parametrize("program", [None, "", "/nowhere/python"])
+def test_auto_finds_another_where_there_is_no_interpreter_to_try_one_with(
+    install_plugin, good_plugin, monkeypatch, program
+) -> None:
+    """As in a program that has Python within it."""
+    monkeypatch.setattr(sys, "executable", program)
+    install_plugin("toy", good_plugin("toy"), distribution="fw-toy", auto="99")
+    assert registry.auto().name != "toy"
 
 
 def test_what_is_offered_for_auto_cannot_end_the_run_nor_take_anothers_name(
@@ -138,16 +138,16 @@ def test_metadata_that_cannot_be_read_leave_one_distribution_out(install_plugin,
 
 
 @pytest.mark.parametrize("name", ["exits", "shapes"])
-def test_a_command_on_it_is_refused_in_one_line_and_writes_nothing(hostile: Path, tmp_path: Path, name: str) -> None:
-    done = fw_train(tmp_path, hostile, name)
+def test_a_command_on_it_is_refused_in_one_line_and_writes_nothing(fw_train, tmp_path: Path, name: str) -> None:
+    done = fw_train(name)
     assert done.returncode == 2
     assert HOSTILE[name][1] in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_command_on_another_one_trains(hostile: Path, tmp_path: Path) -> None:
-    done = fw_train(tmp_path, hostile, "cpu")
+def test_a_command_on_another_one_trains(fw_train, tmp_path: Path) -> None:
+    done = fw_train("cpu")
     assert done.returncode == 0, done.stderr
     warned = [line for line in done.stderr.splitlines() if "claimed" in line]
     assert len(warned) == 1

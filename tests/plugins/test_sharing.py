@@ -72,6 +72,28 @@ def test_an_error_is_raised_and_the_threads_go_on(shared: None, bad: int) -> Non
     assert sorted(done) == [*range(50)]
 
 
+@pytest.mark.parametrize("helper", [0, 1])
+def test_an_interrupt_while_the_threads_are_set_to_work(
+    shared: None, monkeypatch: pytest.MonkeyPatch, helper: int
+) -> None:
+    def interrupted(fn: Callable[[], None]) -> Callable[[], None]:
+        if len(begun) == helper:
+            raise KeyboardInterrupt
+        begun.append(fn)
+        return fn
+
+    sharing.each(lambda i: None, range(50))  # the threads are there
+    begun: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing, "_in_context", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sharing.each(lambda i: None, range(50))
+    for _ in range(5):
+        done: list[int] = []
+        sharing.each(done.append, range(50))
+        assert sorted(done) == [*range(50)]
+
+
 def test_what_floating_point_errors_do_holds_in_all_threads(shared: None) -> None:
     zeros = np.zeros(1 << 14)
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):

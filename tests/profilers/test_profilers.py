@@ -14,6 +14,7 @@ import pytest
 import framework as fw
 from framework.callbacks import Callback
 from framework.errors import ConfigError
+from framework.loggers import Logger
 from framework.profilers import AdvancedProfiler, SimpleProfiler
 from framework.profilers.profiler import PassThroughProfiler, Profiler
 
@@ -198,6 +199,22 @@ def test_actions_lie_within_each_other_and_unknown_stops_are_nothing():
     with pytest.raises(ZeroDivisionError), profiler.profile("fails"):
         raise ZeroDivisionError
     assert profiler.calls("fails") == 1
+
+
+def test_what_loggers_are_told_has_a_name(tmp_path, capsys):
+    class Looks(Logger):
+        name, version = "looks", 0
+
+        def log_metrics(self, metrics, step=None):
+            pass
+
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            pass
+
+    profiler = SimpleProfiler()
+    fit(tmp_path, profiler, logger=Looks())
+    assert profiler.calls("[Trainer]on_before_optimizer_step") == 8
+    assert "NoneType" not in capsys.readouterr().out
 
 
 def test_an_unknown_name_is_refused():

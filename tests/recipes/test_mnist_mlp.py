@@ -63,6 +63,13 @@ def test_a_run_leaves_three_pictures_of_what_it_logged_and_answered(made, recipe
     assert certain == sorted(certain, reverse=True)
 
 
+def test_a_run_of_one_row_has_its_curves_too(made):
+    """The row is not in the file yet when training ends."""
+    pytest.importorskip("matplotlib")
+    run = trained(made, trainer__max_steps=1, trainer__limit_val_batches=0)
+    assert (Path(run.trainer.log_dir) / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_without_matplotlib_it_says_one_line_and_goes_on(made, monkeypatch, capsys):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "matplotlib" else find(name))

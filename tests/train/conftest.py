@@ -10,6 +10,8 @@ from fw_strict import StrictBackend
 
 from framework.backend import registry
 
+sys.path.insert(0, str(Path(__file__).parent))  # makes the helpers beside these tests importable
+
 
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import good_module
 import numpy as np
 import pytest
 
@@ -16,23 +17,9 @@ from framework.callbacks import EarlyStopping, ModelCheckpoint
 from framework.errors import BackendError, CheckpointError, ConfigError, NonFiniteError, ShapeError
 
 
-class Good(fw.TrainModule):
-    def __init__(self, width: int = 2) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.layer = fw.nn.Linear(2, width)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return self.layer(batch[0]).mean()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("val_loss", self.layer(batch[0]).mean())
-
+class Good(good_module.Good):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         self.log("test_loss", self.layer(batch[0]).mean())
-
-    def configure_optimizers(self) -> Any:
-        return fw.optim.SGD(self.parameters(), lr=0.1)
 
 
 def but(**methods: Callable[..., Any]) -> fw.TrainModule:

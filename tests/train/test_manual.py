@@ -208,6 +208,10 @@ def test_toggling_lets_one_optimizers_parameters_have_gradients(trainer: Any) ->
             with self.toggled_optimizer(second):
                 seen.append(self.flags())
             seen.append(self.flags())
+            self.toggle_optimizer(first)
+            self.toggle_optimizer(first)  # as where an earlier batch has not come to the end
+            self.untoggle_optimizer(first)
+            seen.append(self.flags())
 
         def configure_optimizers(self) -> Any:
             self.a.bias.requires_grad_(False)
@@ -215,7 +219,7 @@ def test_toggling_lets_one_optimizers_parameters_have_gradients(trainer: Any) ->
 
     trainer(limit_train_batches=1, max_epochs=1).fit(Toggling(), loader())
     every, only_a, only_b = [True, False, True, True], [True, False, False, False], [False, False, True, True]
-    assert seen == [only_a, every, only_b, only_b, every]
+    assert seen == [only_a, every, only_b, only_b, every, every]
 
 
 def test_clipping_by_hand(trainer: Any) -> None:

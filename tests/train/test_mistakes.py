@@ -7,27 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from good_module import Good
 
 import framework as fw
 from framework.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from framework.errors import BackendError, CheckpointError, ConfigError, DataError
 from framework.train import checkpoint
-
-
-class Good(fw.TrainModule):
-    def __init__(self, width: int = 2) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.layer = fw.nn.Linear(2, width)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return self.layer(batch[0]).mean()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("val_loss", self.layer(batch[0]).mean())
-
-    def configure_optimizers(self) -> Any:
-        return fw.optim.SGD(self.parameters(), lr=0.1)
 
 
 def loader(labels: Any = (0, 1, 0, 1), **arguments: Any) -> fw.data.DataLoader:

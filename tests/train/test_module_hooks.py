@@ -447,6 +447,8 @@ def test_a_checkpoint_makes_a_datamodule_again(trainer: Any, tmp_path: Path) -> 
     again = Data.load_from_checkpoint(tmp_path / "saved")
     assert (again.hparams.size, again.seen) == (2, 5)
     assert Data.load_from_checkpoint(tmp_path / "saved", size=3).hparams.size == 3
+    run.prepare_checkpoint(tmp_path / "weights", weights_only=True)()
+    assert Data.load_from_checkpoint(tmp_path / "weights").seen == 0
 
 
 def test_a_datamodule_of_datasets(trainer: Any) -> None:
@@ -459,3 +461,42 @@ def test_a_datamodule_of_datasets(trainer: Any) -> None:
     run = trainer(limit_val_batches=1.0)
     run.fit(Line(), made)
     assert math.isfinite(run.callback_metrics["val_loss/dataloader_idx_1"])
+
+
+def test_a_datamodule_of_streams_is_in_their_order() -> None:
+    class Stream(fw.data.IterableDataset):
+        def __iter__(self) -> Any:
+            yield from range(5)
+
+    made = fw.DataModule.from_datasets(Stream(), batch_size=2)
+    assert [batch.tolist() for batch in made.train_dataloader()] == [[0, 1], [2, 3], [4]]
+    assert str(made).splitlines()[0] == "{Train dataloader: size=unknown}"
+
+
+def test_a_datamodule_whose_data_are_not_there_yet_can_be_printed() -> None:
+    class Data(fw.DataModule):
+        def setup(self, stage: str) -> None:
+            self.data = fw.data.ArrayDataset(*arrays())
+
+        def train_dataloader(self) -> Any:
+            return fw.data.DataLoader(self.data, batch_size=5)
+
+    data = Data()
+    assert str(data).startswith("{Train dataloader: not there yet (AttributeError)}")
+    data.setup("fit")
+    assert str(data).startswith("{Train dataloader: size=2}")
+
+
+@pytest.mark.parametrize("name", ["on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"])
+def test_a_transfer_hook_without_a_return_is_told_of(trainer: Any, name: str) -> None:
+    forgetful = type("Forgetful", (Line,), {name: _named(name)})
+    with pytest.raises(ConfigError, match=f"{name} returned None where the batch is expected; is a `return` missing"):
+        trainer().fit(forgetful(), loader(2))
+
+
+def _named(name: str) -> Any:
+    def hook(self: Any, batch: Any, *where: Any) -> None:
+        return None
+
+    hook.__name__ = name
+    return hook

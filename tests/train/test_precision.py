@@ -244,3 +244,20 @@ def test_what_does_not_go_with_a_scaled_loss_is_refused(trainer: Any) -> None:
 def test_a_backend_without_the_dtype_is_refused_by_name(far: str) -> None:
     with pytest.raises(ConfigError, match=r"needs float16, which 'far' does not offer here; .* 32-true, 64-true"):
         fw.Trainer(backend=far, precision="16-mixed", max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("16-mixed", "32-true"), ("32-true", "16-mixed"), ("16-mixed", "16-mixed")]
+)
+def test_half_a_window_counts_as_much_in_another_precision(trainer: Any, tmp_path: Path, first: str, then: str) -> None:
+    class Saves(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 2:
+                trainer.save_checkpoint(tmp_path / "half")
+
+    whole, again = Line(), Line()
+    trainer(precision=first, accumulate_grad_batches=2, callbacks=[Saves()]).fit(whole, loader())
+    trainer(precision=then, accumulate_grad_batches=2).fit(again, loader(), ckpt_path=tmp_path / "half")
+    np.testing.assert_allclose(
+        again.layer.weight.detach().numpy(), whole.layer.weight.detach().numpy(), rtol=0 if first == then else 2e-3
+    )

@@ -96,9 +96,13 @@ class _Pool:
         while len(self._helpers) < number:
             self._helpers.append(_Helper())
         helpers = self._helpers[:number]
-        for helper in helpers:
-            helper.work = _in_context(take)
-            helper.begin.release()
+        try:
+            for helper in helpers:
+                helper.work = _in_context(take)
+                helper.begin.release()
+        except BaseException:  # an interrupt: who knows which of them have begun
+            self._helpers = []
+            raise
         try:
             take()
         finally:
