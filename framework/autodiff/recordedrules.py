@@ -18,6 +18,13 @@ def raw(g: Any) -> Any:
     return tuple([None if part is None else part._data for part in g]) if isinstance(g, tuple) else g._data
 
 
+def _arrays(a: Any) -> Any:
+    """An argument with arrays for Tensors, within a tuple, too: a residual may be one."""
+    if isinstance(a, Tensor):
+        return a._data
+    return tuple([_arrays(part) for part in a]) if type(a) is tuple else a
+
+
 class Constants:
     """What a rule kept, as Tensors without history; a residual is handed on, too.
 
@@ -56,7 +63,7 @@ class RecordedRules:
         ns = self._ns
 
         def run(*args: Any, out: Any = None, **params: Any) -> Any:
-            made = getattr(ns, name)(*[a._data if isinstance(a, Tensor) else a for a in args], **params)
+            made = getattr(ns, name)(*map(_arrays, args), **params)
             if isinstance(made, tuple):
                 return tuple([m if m is None else Tensor(m, None, ns) for m in made])
             return Tensor(made, None, ns)

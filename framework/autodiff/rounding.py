@@ -1,8 +1,8 @@
 """Products of operands that are rounded to a narrower dtype: what "mixed" precision means here.
 
 Arrays keep their dtype, float32; only what is multiplied is rounded, and sums are float32 again. So a backend whose
-hardware multiplies halves with sums in float32 (its kernel `rounded_matmul`) does exactly what any other does by
-rounding first.
+hardware multiplies halves with sums in float32 (its kernels `rounded_matmul`, `rounded_conv2d`, …) does exactly what
+any other does by rounding first; `rounded_attention` alone may round the weights and the result, too.
 """
 
 from __future__ import annotations
@@ -48,12 +48,18 @@ def rounded(ns: RawNamespace, name: str, fn: Callable[..., Any], dtype: str) -> 
     xp, wide, narrow = ns.xp, ns.backend.native("float32"), ns.backend.native(dtype)
     count = OPERANDS[name]
     multiply = ns.backend.kernels.get("rounded_matmul")
+    kernel = ns.backend.kernels.get(f"rounded_{name}")
 
     def of_rounded(*args: Any, **kwargs: Any) -> Any:
         if args[0].dtype != wide:
             return fn(*args, **kwargs)
         operands = [xp.astype(_cast(xp, a, narrow), wide) if a.dtype == wide else a for a in args[:count]]
         return fn(*operands, *args[count:], **kwargs)
+
+    def by_kernel(*args: Any, **kwargs: Any) -> Any:
+        if any(a.dtype != wide for a in args[:count]):
+            return of_rounded(*args, **kwargs)
+        return kernel(*args, **kwargs, dtype=dtype)  # type: ignore[misc]
 
     def product(x: Any, y: Any) -> Any:
         return multiply(x, y, dtype) if x.dtype == wide and y.dtype == wide else fn(x, y)  # type: ignore[misc]
@@ -72,7 +78,9 @@ def rounded(ns: RawNamespace, name: str, fn: Callable[..., Any], dtype: str) -> 
         "linear_dx": product,
         "linear_dw": linear_dw,
     }
-    return of_rounded if multiply is None else own.get(name, of_rounded)
+    if multiply is not None and name in own:
+        return own[name]
+    return of_rounded if kernel is None else by_kernel
 
 
 def _cast(xp: Any, x: Any, narrow: Any) -> Any:

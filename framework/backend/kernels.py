@@ -118,7 +118,7 @@ def attention_grad(
     q: Array,
     k: Array,
     v: Array,
-    weights: Array,
+    residual: Any,
     scale: float,
     causal: bool = False,
     has_bias: bool = True,
@@ -128,9 +128,14 @@ def attention_grad(
     Queries (..., L, E), keys (..., S, E), values (..., S, V), weights (..., L, S), the same axes in front;
     the gradient of the bias has the shape of the weights. Without `has_bias` it is left out.
 
+    `residual` is what `attention` returned second: the weights. A backend that offers both kernels, `attention` and
+    `attention_grad`, may return there what its own `attention_grad` wants to see again instead: an array, or a tuple
+    of arrays, such as the output and a sum for each query. Nobody else looks at it.
+
     `causal` says that the weights of keys that come after their query are zero, as the gradient of the bias is
     there, so that these need not be looked at.
     """
+    weights = residual
     along = xp.matmul(g, v.mT)
     along = weights * (along - xp.sum(along * weights, axis=(-1,), keepdims=True))
     found = xp.matmul(along, k) * scale, xp.matmul(along.mT, q) * scale, xp.matmul(weights.mT, g)
@@ -139,8 +144,98 @@ def attention_grad(
 
 def rounded_matmul(xp: Any, x: Array, y: Array, dtype: str) -> Array:
     """`x @ y` with both operands rounded to the narrower dtype of this name; sums and result have the dtype of x."""
+    return xp.matmul(*_rounded(xp, dtype, x, y))
+
+
+def _rounded(xp: Any, dtype: str, *arrays: Array) -> list[Array]:
+    """The arrays, in their dtypes, with the values that the narrower one of this name has."""
     narrow = xp.backend.native(dtype) if hasattr(xp, "backend") else dtype
-    return xp.matmul(xp.astype(xp.astype(x, narrow), x.dtype), xp.astype(xp.astype(y, narrow), y.dtype))
+    return [xp.astype(xp.astype(x, narrow), x.dtype) for x in arrays]
+
+
+def rounded_attention(
+    xp: Any, q: Array, k: Array, v: Array, bias: Array | None, *, scale: float, causal: bool, dtype: str
+) -> tuple[Array, Any]:
+    """`attention` of q, k and v rounded to the narrower dtype of this name, with sums in that of q.
+
+    The weights and the result, which has the dtype of q, may be rounded, too. The residual is as `attention_grad`
+    says, and each of both gradients takes it.
+    """
+    found: tuple[Array, Any] = xp.attention(*_rounded(xp, dtype, q, k, v), bias, scale=scale, causal=causal)
+    return found
+
+
+def rounded_attention_grad(
+    xp: Any,
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    residual: Any,
+    scale: float,
+    causal: bool = False,
+    has_bias: bool = True,
+    *,
+    dtype: str,
+) -> tuple[Array, ...]:
+    """`attention_grad` of g, q, k and v rounded to the narrower dtype of this name; see `rounded_attention`."""
+    operands = _rounded(xp, dtype, g, q, k, v)
+    found: tuple[Array, ...] = xp.attention_grad(*operands, residual, scale, causal, has_bias)
+    return found
+
+
+Pair = tuple[int, int]
+
+
+def rounded_conv2d(
+    xp: Any,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    *,
+    stride: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    groups: int,
+    dtype: str,
+) -> Array:
+    """`conv2d` of x and weight rounded to the narrower dtype of this name; sums and result have the dtype of x."""
+    operands = _rounded(xp, dtype, x, weight)
+    return xp.conv2d(*operands, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def rounded_conv2d_dx(
+    xp: Any,
+    g: Array,
+    weight: Array,
+    *,
+    size: Pair,
+    stride: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    groups: int,
+    dtype: str,
+) -> Array:
+    """`conv2d_dx` of g and weight rounded to the narrower dtype of this name; sums and result have the dtype of g."""
+    operands = _rounded(xp, dtype, g, weight)
+    return xp.conv2d_dx(*operands, size=size, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def rounded_conv2d_dw(
+    xp: Any,
+    g: Array,
+    x: Array,
+    *,
+    kernel: Pair,
+    stride: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    groups: int,
+    dtype: str,
+) -> Array:
+    """`conv2d_dw` of g and x rounded to the narrower dtype of this name; sums and result have the dtype of g."""
+    operands = _rounded(xp, dtype, g, x)
+    return xp.conv2d_dw(*operands, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 # -- data that are kept on the device ----------------------------------------------------------------
@@ -284,7 +379,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         relu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
-        attention_grad, rounded_matmul, gather_normalized, scatter_add, set_item, get_item, erf,
+        attention_grad, rounded_matmul, rounded_attention, rounded_attention_grad, rounded_conv2d, rounded_conv2d_dx,
+        rounded_conv2d_dw, gather_normalized, scatter_add, set_item, get_item, erf,
         sum_of_squares, latch, sgd_update, adam_update, rprop_update,
     )
 }  # fmt: skip

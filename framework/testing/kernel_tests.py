@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,6 +22,18 @@ Args = tuple[Any, ...]
 
 UPDATES = {"sgd_update": (0, 2), "adam_update": (0, 2, 3), "rprop_update": (0, 2, 3)}
 """Performance names that may write in place, and which of their arguments."""
+
+ROUNDED = ("attention", "attention_grad", "conv2d", "conv2d_dx", "conv2d_dw")
+"""Functions of which there is one of rounded operands with the same arguments, and the dtype by name."""
+
+NARROW = "float16"
+"""What operands are rounded to here."""
+
+FORWARD = ("attention", "rounded_attention")
+BACKWARD = ("attention_grad", "rounded_attention_grad")
+"""Kernels of which each of the second is given what one of the first returned second. What that is, a backend says
+itself that offers both of the names that stand first.
+"""
 
 
 class PlainNamespace(RawNamespace):
@@ -118,6 +130,43 @@ def _attended(lead: tuple[int, ...], queries: int, keys: int, width: int, values
     return draw
 
 
+class Attended(NamedTuple):
+    """A case for `attention` and then `attention_grad`: shapes, that of a bias, and what is asked for."""
+
+    lead: tuple[int, ...]
+    queries: int
+    keys: int
+    width: int
+    values: int
+    causal: bool = False
+    bias: tuple[int, ...] | None = None
+    has_bias: bool = False
+
+    def draw(self, d: Draw) -> tuple[Any, ...]:
+        """A gradient, and queries, keys, values and a bias, of which the first key of the last query is hidden."""
+        shapes = ((self.queries, self.values), (self.queries, self.width), (self.keys, self.width))
+        arrays = [d.signed(*self.lead, *shape) for shape in (*shapes, (self.keys, self.values))]
+        if self.bias is None:
+            return *arrays, None
+        bias = d.signed(*self.bias)
+        bias[..., -1, 0] = -np.inf
+        return *arrays, bias
+
+
+ATTENDED = (
+    Attended((), 3, 4, 2, 5),
+    Attended((2,), 1, 3, 4, 4, causal=True),
+    Attended((2, 3), 5, 7, 8, 16),
+    Attended((2, 3), 7, 7, 16, 16, causal=True),
+    Attended((2, 1, 2), 7, 5, 8, 8, causal=True),
+    Attended((2, 2), 5, 5, 8, 8, causal=True, bias=(5, 5), has_bias=True),
+    Attended((2, 3), 4, 6, 8, 8, bias=(2, 1, 1, 6)),
+    Attended((2,), 1, 1, 8, 8, bias=(1, 1), has_bias=True),  # a query that sees no key
+    Attended((0, 2), 3, 3, 8, 8),
+    Attended((2,), 0, 3, 8, 8),
+)
+
+
 KERNEL_SAMPLES: dict[str, list[Callable[[Draw], Args]]] = {
     "relu_grad": [_rows((3, 4), (3, 4)), _rows((2, 3, 2), (2, 3, 2)), _rows((0, 2), (0, 2)), _rows((), ())],
     "linear_dx": [_rows(shape, (2, 3)) for shape in ((4, 2), (1, 2), (2, 2, 2), (0, 2), (2,))],
@@ -194,6 +243,29 @@ def offered_kernels(b: Backend) -> list[str]:
     return sorted(KNOWN & set(b.kernels))
 
 
+def pairs_of(b: Backend) -> list[tuple[str, str]]:
+    """The kernels with a residual of their own, each with the ones that are given it."""
+    own = FORWARD[0] in b.kernels and BACKWARD[0] in b.kernels
+    return [(x, y) for x in FORWARD for y in BACKWARD if own and x in b.kernels and y in b.kernels]
+
+
+def alone(b: Backend) -> list[str]:
+    """The names in `kernels` that can be called with arguments of the fallback's."""
+    given_a_residual = {second for _, second in pairs_of(b)}
+    return [name for name in offered_kernels(b) if name not in given_a_residual]
+
+
+def tolerance_of(name: str, dtype: str) -> float:
+    """Of a kernel's values: attention of rounded operands may round its results, too."""
+    found = 4 * TOLERANCE[dtype]
+    return max(found, 4 * TOLERANCE[NARROW]) if name in (FORWARD[1], BACKWARD[1]) else found
+
+
+def floats(b: Backend) -> list[str]:
+    """The names of the floating-point dtypes."""
+    return [d.name for d in b.dtypes if d.kind == "float"]
+
+
 class KernelTests(Kit):
     """Optional kernels against the fallback."""
 
@@ -204,7 +276,7 @@ class KernelTests(Kit):
 
     def test_every_performance_name_has_samples(self) -> None:
         """A performance name that is added without samples is not tested."""
-        assert set(KERNEL_SAMPLES) == set(KERNELS)
+        assert {*KERNEL_SAMPLES, *(f"rounded_{name}" for name in ROUNDED)} == set(KERNELS)
 
     @over("name", offered_kernels)
     def test_kernel_signature(self, b: Backend, name: str) -> None:
@@ -222,7 +294,7 @@ class KernelTests(Kit):
         except TypeError as error:
             pytest.fail(f"kernel {name!r} does not take what the standard's function takes: {error}")
 
-    @over("name, dtype", lambda b: [(n, d.name) for n in offered_kernels(b) for d in b.dtypes if d.kind == "float"])
+    @over("name, dtype", lambda b: [(n, d) for n in alone(b) for d in floats(b)])
     def test_kernel_values(self, b: Backend, name: str, dtype: str) -> None:
         """A kernel gives the fallback's values on every layout, and changes only what an update may."""
         kernel, d = b.kernels[name], dt.dtype(dtype)
@@ -234,14 +306,38 @@ class KernelTests(Kit):
                 expected = getattr(plain, name)(*expected_of, **params)
                 got = kernel(*given, **params)
                 what = f"{name}, sample {number}, {layout} layout"
+                if any(name == first for first, _ in pairs_of(b)):  # the residual is the backend's own
+                    got, expected = got[0], expected[0]
                 if name in OBSERVED:
                     _same_decomposition(b, name, got, expected, 4 * TOLERANCE[dtype], what)
                 else:
-                    _same(b, got, expected, 4 * TOLERANCE[dtype], what)
+                    _same(b, got, expected, tolerance_of(name, dtype), what)
                 may_change = UPDATES.get(name, ()) if b.writable else ()
                 for i, (now, before) in enumerate(zip(given, kept)):
                     if i not in may_change:
                         _same(b, now, before, 0.0, f"{what}: argument {i} was changed")
+
+    @over("first, second, dtype", lambda b: [(*pair, d) for pair in pairs_of(b) for d in floats(b)])
+    def test_kernel_pairs(self, b: Backend, first: str, second: str, dtype: str) -> None:
+        """A kernel that is given what another one returned for it gives the fallback's values, on every layout."""
+        plain, d = PlainNamespace(b), dt.dtype(dtype)
+        own = b.kernels[first], b.kernels[second]
+        fallback = getattr(plain, first), getattr(plain, second)
+        more = [{} if name in (FORWARD[0], BACKWARD[0]) else {"dtype": NARROW} for name in (first, second)]
+        for number, case in enumerate(ATTENDED):
+            for layout in ("C", "transposed"):
+                found: list[Args] = []
+                for forward, gradients in (fallback, own):
+                    g, *inputs = given = _arranged(b, case.draw(Draw(first, number)), d, layout)
+                    out, residual = forward(*inputs, scale=0.7, causal=case.causal, **more[0])
+                    for _ in range(2):  # what is kept stays as it is
+                        made = gradients(g, *inputs[:3], residual, 0.7, case.causal, case.has_bias, **more[1])
+                    found.append((out, *made))
+                what = f"{first} and {second}, {case}, {layout} layout"
+                expected, got = found
+                _same(b, got, expected, max(tolerance_of(first, dtype), tolerance_of(second, dtype)), what)
+                kept = _arranged(b, case.draw(Draw(first, number)), d, layout)
+                _same(b, given, kept, 0.0, f"{what}: an argument was changed")
 
     @over("name", lambda b: [name for name in UPDATES if name in b.kernels])
     def test_updates_in_a_row(self, b: Backend, name: str) -> None:
@@ -260,6 +356,9 @@ class KernelTests(Kit):
 
 
 def _arguments(name: str, d: dt.DType) -> list[tuple[Callable[[Draw], Args], dict[str, Any]]]:
+    plain = name.removeprefix("rounded_")
+    if plain != name and plain in ROUNDED:
+        return [(draw, {**params, "dtype": NARROW}) for draw, params in _arguments(plain, d)]
     if name in KERNEL_SAMPLES:
         return [(draw, {}) for draw in KERNEL_SAMPLES[name]]
     floats: list[Sample] = [s for s in samples(name) if s.kind == "float" and "dtype" not in s.params]

@@ -1,4 +1,4 @@
-"""A stand-in for the part of `cudnn` that the CUDA plugin calls: graphs of one convolution, computed by NumPy.
+"""A stand-in for the part of `cudnn` that the CUDA plugin calls: graphs of one operation, computed by NumPy.
 
 It holds the plugin to the order of calls, to the names of arguments (a test compares these with the real package), to
 tensors that are described as they lie in memory, to an output of its own, and to the stream that is in use.
@@ -12,6 +12,7 @@ from typing import Any
 
 import cuda_stand_in
 import numpy as np
+import streamed_attention
 
 from framework.testing.samples_layers import _conv2d, _conv2d_dw, _conv2d_dx
 
@@ -20,7 +21,13 @@ ORDER = (
     "validate", "build_operation_graph", "create_execution_plans", "deselect_numeric_notes",
     "deselect_workspace_greater_than", "check_support", "build_plans",
 )  # fmt: skip
-PORTS = {"conv_fprop": ("image", "weight"), "conv_dgrad": ("loss", "filter"), "conv_wgrad": ("image", "loss")}
+ORDER_OF_ATTENTION = tuple(name for name in ORDER if not name.startswith("deselect"))
+PORTS = {
+    "conv_fprop": ("image", "weight"), "conv_dgrad": ("loss", "filter"), "conv_wgrad": ("image", "loss"),
+    "sdpa": ("q", "k", "v"), "sdpa_backward": ("q", "k", "v", "o", "dO", "stats"),
+}  # fmt: skip
+GEOMETRY = {"pre_padding", "post_padding", "stride", "dilation", "compute_data_type"}
+BAND = {"diagonal_alignment": "TOP_LEFT", "diagonal_band_right_bound": 0}
 
 
 class NotSupportedError(Exception):
@@ -50,7 +57,7 @@ class Tensor:
 
 
 class Graph:
-    """A graph of one convolution."""
+    """A graph of one operation."""
 
     def __init__(
         self, owner: CuDNN, io_data_type: str, intermediate_data_type: str, compute_data_type: str, handle: Any
@@ -61,34 +68,63 @@ class Graph:
         self.tensors: dict[str, Tensor] = {}
 
     def tensor(self, dim: Any, stride: Any, data_type: str, name: str, uid: int) -> Tensor:
-        assert data_type == self.io
+        assert data_type == ("FLOAT" if name == "stats" else self.io)
         self.tensors[name] = Tensor(dim=dim, stride=stride, uid=uid, data_type=data_type)
         return self.tensors[name]
 
-    def _convolution(self, builder: str, compute_data_type: str, **given: Any) -> Tensor:
-        self.builder, self.geometry = builder, given
-        assert compute_data_type == "FLOAT"
+    def _operation(self, builder: str, **given: Any) -> Any:
+        self.builder, self.settings = builder, given
         self.operands = [given.pop(port) for port in PORTS[builder]]
-        assert set(given) == {"pre_padding", "post_padding", "stride", "dilation"}
-        self.result = Tensor(name="result")
-        return self.result
+        if builder.startswith("conv"):
+            assert set(given) == GEOMETRY
+            assert given.pop("compute_data_type") == "FLOAT"
+            self.results = [Tensor(name="result")]
+            return self.results[0]
+        self.order = ORDER_OF_ATTENTION
+        own = {"sdpa": "generate_stats", "sdpa_backward": "use_deterministic_algorithm"}[builder]
+        causal = {key: value for key, value in given.items() if key in BAND}
+        assert causal in ({}, BAND)
+        assert set(given) == {"attn_scale", own, *causal}
+        assert given[own] is True
+        names = ("O", "Stats") if builder == "sdpa" else ("dQ", "dK", "dV")
+        self.results = [Tensor(name=name) for name in names]
+        return list(self.results)
+
+    order = ORDER
 
     def __getattr__(self, name: str) -> Any:
         if name in PORTS:
-            return lambda **given: self._convolution(name, **given)
-        if name not in ORDER:
+            return lambda **given: self._operation(name, **given)
+        if name not in self.order:
             raise AttributeError(name)
 
         def call(*args: Any) -> None:
-            assert name == ORDER[len(self.calls)]
+            assert name == self.order[len(self.calls)]
             self.calls.append((name, args))
+            if name == "validate":
+                self._validate()
             if name == "check_support" and self.owner.refuses(self):
                 raise NotSupportedError("no engine")
 
         return call
 
+    def _validate(self) -> None:
+        """As cuDNN's own: of attention, elements by eights that lie beside each other, and packed statistics."""
+        if self.builder.startswith("conv"):
+            return
+        for t in (*self.operands, *self.results):
+            is_stats = t.data_type == "FLOAT"
+            if is_stats:
+                b, h, rows, one = t.dim
+                assert (one, t.stride) == (1, [h * rows, rows, 1, 1])
+            elif t.dim[3] % 8 or t.dim[3] > 256:
+                raise NotSupportedError("hidden_dim should be multiple of 8")
+            else:
+                assert t.stride[3] == 1
+                assert all(s % 8 == 0 for s in t.stride[:3])
+
     def get_workspace_size(self) -> int:
-        assert len(self.calls) == len(ORDER)
+        assert len(self.calls) == len(self.order)
         return self.owner.workspace
 
     def execute(self, pack: dict[int, int], workspace: Any, handle: Any) -> None:
@@ -97,32 +133,42 @@ class Graph:
         assert handle.stream == owner.cupy.stream.ptr
         assert workspace.nbytes >= owner.workspace
         assert all(type(p) is int and p % 16 == 0 for p in pack.values())
-        assert self.result.is_output
-        assert self.result.data_type == self.io
-        a, b = (_array(pack[t.uid], t) for t in self.operands)
-        out = _array(pack[self.result.uid], self.result)
+        assert set(pack) == {t.uid for t in (*self.operands, *self.results)}
+        allowed = {"Stats": ("FLOAT",), "result": (self.io, "FLOAT")}  # the second, of a convolution
+        for t in self.results:
+            assert t.is_output
+            assert t.data_type in allowed.get(t.name, (self.io,))
+        operands = [_array(pack[t.uid], t) for t in self.operands]
+        outs = [_array(pack[t.uid], t) for t in self.results]
 
         def run() -> None:
-            np.copyto(out, self._computed(a, b))
+            for out, made in zip(outs, self._computed(*[a.astype("float64") for a in operands]), strict=True):
+                np.copyto(out, made.astype(out.dtype))
 
         owner.executed += 1
-        if cuda_stand_in._log is None:
-            run()
-        cuda_stand_in.record(None, run)
+        cuda_stand_in.launch(run, outs)
 
-    def _computed(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        pre, post = self.geometry["pre_padding"], self.geometry["post_padding"]
-        shape = tuple(self.result.dim)
+    def _computed(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
+        if self.builder.startswith("conv"):
+            return (self._convolved(*operands),)
+        settings = self.settings["attn_scale"], "diagonal_alignment" in self.settings
+        if self.builder == "sdpa":
+            return streamed_attention.forward(*operands, None, *settings)
+        q, k, v, out, g, stats = operands
+        return streamed_attention.backward(g, q, k, v, None, out, stats, *settings)[:3]
+
+    def _convolved(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        pre, post = self.settings["pre_padding"], self.settings["post_padding"]
+        shape = tuple(self.results[0].dim)
         channels = {"conv_fprop": (a.shape[1], b.shape[1])}.get(self.builder)
         if self.builder == "conv_dgrad":
             channels = shape[1], b.shape[1]
         elif self.builder == "conv_wgrad":
             channels = a.shape[1], shape[1]
         geometry = {
-            "stride": tuple(self.geometry["stride"]), "dilation": tuple(self.geometry["dilation"]),
+            "stride": tuple(self.settings["stride"]), "dilation": tuple(self.settings["dilation"]),
             "padding": tuple(zip(pre, post)), "groups": channels[0] // channels[1],
         }  # fmt: skip
-        a, b = a.astype("float64"), b.astype("float64")
         if self.builder == "conv_fprop":
             return _conv2d(a, b, None, **geometry)
         if self.builder == "conv_dgrad":
@@ -148,6 +194,7 @@ class CuDNN:
         self.cupy, self.refuses, self.workspace = cupy, refuses, 4096
         self.executed, self.graphs = 0, []
         self.data_type = SimpleNamespace(**{name: name for name in DTYPES})
+        self.diagonal_alignment = SimpleNamespace(TOP_LEFT="TOP_LEFT")
         self.heur_mode = SimpleNamespace(A="A", FALLBACK="FALLBACK")
         self.numerical_note = SimpleNamespace(**{
             name: name for name in ("NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION", "TENSOR_CORE", "DOWN_CONVERT_INPUTS")

@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 from cuda_stand_in_blas import Blas
 from cudnn_stand_in import ORDER, CuDNN
-from fw_cuda import convolution
-from fw_cuda.convolution import NAMES, Convolutions, Problem
+from fw_cuda import attention, convolution, kernels
+from fw_cuda import cudnn as room
+from fw_cuda.convolution import NAMES, OF_ANY, Convolutions, Problem
+from fw_cuda.cudnn import Library
 
 import framework as fw
 import framework.nn.functional as F
 from framework.autodiff import PRIMITIVES
 from framework.autodiff.namespace import namespace_of
+from framework.autodiff.rounding import products_rounded
 from framework.autodiff.tracing import graph, on_arrays
-from framework.backend import registry
+from framework.backend import KERNELS, registry
 from framework.errors import BackendError
 from framework.testing.kernel_tests import KernelTests
 from framework.testing.kit import parameters_of
@@ -34,29 +37,30 @@ def made(host_kernels, monkeypatch):
         cupy = cuda_stand_in.StandIn(host_kernels)
         monkeypatch.setitem(sys.modules, "cudnn", CuDNN(cupy, refuses))
         backend = cuda_stand_in.backend_class(cupy, Blas(), "cuda")()
-        found = Convolutions(cupy, backend.products.matmul)
+        library = Library(cupy)
+        found = Convolutions(cupy, backend.products.matmul, library)
         backend.kernels = {**backend.kernels, **{name: getattr(found, name) for name in NAMES}}
         monkeypatch.setitem(registry._instances, "cuda", backend)
-        return backend, found
+        return backend, library
 
     return make
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_signatures_are_the_contract_s(name: str) -> None:
-    own, wanted = parameters_of(getattr(Convolutions, name))[1:], parameters_of(PRIMITIVES[name].forward)[1:]
-    assert own == wanted
+    wanted = KERNELS.get(name) or PRIMITIVES[name].forward
+    assert parameters_of(getattr(Convolutions, name))[1:] == parameters_of(wanted)[1:]
 
 
 @pytest.mark.parametrize("refuses", [False, True], ids=["cuDNN", "products"])
 def test_values_are_the_composition_s(made, refuses: bool) -> None:
-    backend, convolutions = made(lambda graph: refuses)
+    backend, library = made(lambda graph: refuses)
     kit = type("Kit", (KernelTests,), {"backend": "cuda"})()
     for name in NAMES:
-        for dtype in ("float32", "float64"):  # the second is not cuDNN's
+        for dtype in ("float32", "float64") if name in OF_ANY else ("float32",):  # float64 is not cuDNN's
             kit.test_kernel_values(backend, name, dtype)
-    assert (convolutions.launches > 0) is not refuses
-    assert sys.modules["cudnn"].executed == convolutions.launches
+    assert (library.launches > 0) is not refuses
+    assert sys.modules["cudnn"].executed == library.launches
 
 
 def drawn(backend, *shapes):
@@ -72,13 +76,13 @@ def step(x, weight, bias):
 
 
 def test_a_graph_is_built_once_for_a_kind_of_convolution(made) -> None:
-    backend, convolutions = made()
+    backend, library = made()
     given = drawn(backend, (3, 2, 9, 8), (4, 2, 3, 3), (4,))
     for _ in range(3):
         step(*given)
     cudnn = sys.modules["cudnn"]
     assert [g.builder for g in cudnn.graphs] == ["conv_fprop", "conv_dgrad", "conv_wgrad"]
-    assert convolutions.launches == 9
+    assert library.launches == 9
     for g in cudnn.graphs:
         called = dict(g.calls)
         assert tuple(called) == ORDER
@@ -89,7 +93,7 @@ def test_a_graph_is_built_once_for_a_kind_of_convolution(made) -> None:
     assert len(cudnn.graphs) == 6
     channels_last = backend.xp.permute_dims(backend.asarray(np.ones((3, 9, 8, 2), "float32")), (0, 3, 1, 2))
     geometry = {"stride": (2, 2), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
-    convolutions.conv2d(channels_last, given[1]._data, None, **geometry)
+    backend.kernels["conv2d"](channels_last, given[1]._data, None, **geometry)
     assert len(cudnn.graphs) == 7
     assert cudnn.graphs[-1].tensors["image"].stride == [144, 1, 16, 2]
 
@@ -103,8 +107,27 @@ def test_tf32_by_choice(made, monkeypatch) -> None:
         assert dict(g.calls)["deselect_numeric_notes"] == (["NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION"],)
 
 
+@pytest.mark.parametrize("refused", ["nothing", "halves", "all"])
+def test_products_of_rounded_operands(made, refused: str) -> None:
+    """Halves with a result in float32; else of float32 arrays that were rounded: the same numbers."""
+    backend, library = made(lambda graph: refused == "all" or (refused == "halves" and graph.io == "HALF"))
+    given = drawn(backend, (3, 2, 9, 8), (4, 2, 3, 3), (4,))
+    with products_rounded(registry.get("cpu"), "float16"):
+        wanted = step(*[fw.tensor(t.numpy()) for t in given])
+    with products_rounded(backend, "float16"):
+        for _ in range(2):
+            got = step(*given)
+    assert got[1][0].dtype == fw.float32
+    for a, b in zip((got[0], *got[1]), (wanted[0], *wanted[1]), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-4)
+    run = [(g.builder, g.io) for g in sys.modules["cudnn"].graphs if len(g.calls) == len(ORDER)]
+    kind = {"nothing": "HALF", "halves": "FLOAT"}.get(refused)
+    assert run == [(builder, kind) for builder in ("conv_fprop", "conv_dgrad", "conv_wgrad") if kind]
+    assert library.launches == 2 * len(run)
+
+
 def test_within_a_graph(made) -> None:
-    backend, convolutions = made()
+    backend, library = made()
     given = drawn(backend, (3, 2, 9, 8), (4, 2, 3, 3), (4,))
     program = on_arrays(graph(step, *given), namespace_of(backend))
     run = backend.capture(program)
@@ -114,14 +137,14 @@ def test_within_a_graph(made) -> None:
         got = run(*(t._data for t in given))
     assert (run.launches, run.reason) == (3, "")
     assert len(sys.modules["cudnn"].graphs) == built == 3  # nothing is planned while a stream is captured
-    assert convolutions.launches == 12  # traced, eagerly, before the recording, and in it
+    assert library.launches == 12  # traced, eagerly, before the recording, and in it
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(backend.to_numpy(a), b, rtol=1e-6)
 
 
 @pytest.mark.parametrize("missing", ["package", "library"])
 def test_without_cudnn_there_is_one_line_and_the_right_result(made, monkeypatch, missing: str) -> None:
-    backend, convolutions = made()
+    backend, library = made()
     if missing == "package":
         monkeypatch.setitem(sys.modules, "cudnn", None)
     else:
@@ -131,7 +154,7 @@ def test_without_cudnn_there_is_one_line_and_the_right_result(made, monkeypatch,
 
         monkeypatch.setattr(sys.modules["cudnn"], "create_handle", fail)
     given = drawn(backend, (3, 2, 9, 8), (4, 2, 3, 3), (4,))
-    with pytest.warns(RuntimeWarning, match="convolution is done without cuDNN: "):
+    with pytest.warns(RuntimeWarning, match="convolution and attention are done without cuDNN: "):
         _, gradients = step(*given)
     step(*given)  # warnings are errors: there is no second one
     _, expected = step(*[fw.tensor(t.numpy()) for t in given])
@@ -149,6 +172,8 @@ PROBLEMS = [
             ((6272, 196, 14, 1), (72, 9, 3, 1), (12544, 784, 28, 1)), (2, 2), ((1, 0), (1, 0)), (1, 1), False),
     Problem("conv2d_dw", "bfloat16", ((8, 32, 14, 14), (8, 16, 28, 28), (32, 8, 3, 3)),
             ((6272, 196, 14, 1), (12544, 784, 28, 1), (72, 9, 3, 1)), (2, 2), ((1, 0), (1, 0)), (1, 1), False),
+    Problem("conv2d_dw", "bfloat16", ((8, 32, 14, 14), (8, 16, 28, 28), (32, 8, 3, 3)),
+            ((6272, 196, 14, 1), (12544, 784, 28, 1), (72, 9, 3, 1)), (2, 2), ((1, 0), (1, 0)), (1, 1), False, True),
 ]  # fmt: skip
 
 
@@ -157,9 +182,9 @@ def cudnn():
     return pytest.importorskip("cudnn", reason="nvidia-cudnn-frontend is not installed")
 
 
-@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name + p.is_wide * "-wide")
 def test_the_package_takes_the_description(cudnn, problem: Problem) -> None:
-    made = convolution.described(cudnn, problem, None)
+    made = problem.described(cudnn, None)
     (node,) = made.nodes
     kind = convolution.KINDS[problem.name]
     assert set(node.inputs) == {kind.first, kind.second}
@@ -170,7 +195,7 @@ def test_the_package_takes_the_description(cudnn, problem: Problem) -> None:
     (out,) = node.outputs.values()
     assert (tuple(out.dim), tuple(out.stride), out.uid) == (problem.shapes[2], problem.strides[2], 3)
     assert not out.is_virtual
-    assert out.data_type == getattr(cudnn.data_type, convolution.TYPES[problem.dtype])
+    assert out.data_type == getattr(cudnn.data_type, "FLOAT" if problem.is_wide else convolution.TYPES[problem.dtype])
     try:
         made.validate()
     except RuntimeError as error:
@@ -191,9 +216,12 @@ def test_the_package_has_what_is_called(cudnn) -> None:
 
 
 def test_kernels_are_there_with_the_package(monkeypatch) -> None:
+    for found in (True, False):
+        monkeypatch.setattr(kernels, "is_installed", lambda found=found: found)
+        assert tuple(kernels.by_cudnn(None, None)) == ((*NAMES, *attention.NAMES) if found else ())
     for found in (object(), None):
-        monkeypatch.setattr(convolution, "find_spec", lambda name, found=found: found if name == "cudnn" else 1 / 0)
-        assert tuple(convolution.kernels(None, None)) == (NAMES if found else ())
+        monkeypatch.setattr(room, "find_spec", lambda name, found=found: found if name == "cudnn" else 1 / 0)
+        assert room.is_installed() is (found is not None)
 
 
 # -- on a GPU ------------------------------------------------------------------------------------------
@@ -208,8 +236,9 @@ def test_on_a_gpu(cudnn, dtype: str, groups: int) -> None:
         backend = registry.get("cuda")
     except BackendError as error:
         pytest.skip(str(error))
-    by_cudnn, composed = (Convolutions(backend.cupy, backend.products.matmul) for _ in range(2))
-    composed.reason = "to compare with"
+    library, unused = Library(backend.cupy), Library(backend.cupy)
+    unused.reason = "to compare with"
+    by_cudnn, composed = (Convolutions(backend.cupy, backend.products.matmul, used) for used in (library, unused))
     rng = np.random.default_rng(0)
     x, w, g = (
         backend.asarray(rng.standard_normal(shape).astype(dtype))
@@ -223,4 +252,4 @@ def test_on_a_gpu(cudnn, dtype: str, groups: int) -> None:
         a, b = (backend.to_numpy(r).astype("float64") for r in (got, expected))
         scale = 1e-5 if dtype == "float32" else 2e-2
         np.testing.assert_allclose(a, b, atol=scale * np.abs(b).max(), err_msg=name)
-    assert (by_cudnn.launches, by_cudnn.reason) == (3, "")
+    assert (library.launches, library.reason) == (3, "")

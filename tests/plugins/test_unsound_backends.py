@@ -6,10 +6,13 @@ import inspect
 
 import numpy as np
 import pytest
+import streamed_attention
 from fw_cpu import CpuBackend
 
+import framework as fw
+from framework.autodiff import ops
+from framework.backend import Backend, registry
 from framework.backend import dtypes as dt
-from framework.backend import registry
 from framework.testing import BackendConformance
 
 
@@ -68,6 +71,42 @@ def _swapped_svd(x, *, full_matrices):
 
 def _forgets_its_velocity(p, g, velocity, lr, momentum, dampening, weight_decay, nesterov):
     return p - lr * g, velocity
+
+
+def _attends(q, k, v, bias, *, scale, causal):
+    """With a residual of its own."""
+    out, stats = streamed_attention.forward(q, k, v, bias, scale, causal)
+    return out, (out, stats, 0.0 if bias is None else bias)
+
+
+def _attention_grad(g, q, k, v, residual, scale, causal=False, has_bias=True):
+    out, stats, bias = residual
+    return streamed_attention.backward(g, q, k, v, bias, out, stats, scale, causal)[: 3 + has_bias]
+
+
+def _of_a_bias_forgotten(g, q, k, v, residual, scale, causal=False, has_bias=True):
+    out, stats, _ = residual
+    return streamed_attention.backward(g, q, k, v, None, out, stats, scale, causal)[: 3 + has_bias]
+
+
+def _to_another_base(g, q, k, v, residual, scale, causal=False, has_bias=True):
+    out, stats, bias = residual
+    return streamed_attention.backward(g, q, k, v, bias, out, stats / np.float32(np.log(2)), scale, causal)[
+        : 3 + has_bias
+    ]
+
+
+def _in_the_place_of_g(g, q, k, v, residual, scale, causal=False, has_bias=True):
+    found = _attention_grad(g, q, k, v, residual, scale, causal, has_bias)
+    g[...] = 0.0
+    return found
+
+
+def _once_only(g, q, k, v, residual, scale, causal=False, has_bias=True):
+    """Uses the memory of its residual for something else."""
+    found = _attention_grad(g, q, k, v, residual, scale, causal, has_bias)
+    residual[1][...] = 0.0
+    return found
 
 
 def _always_the_same():
@@ -197,6 +236,27 @@ UNSOUND = [
     (kernels(colsum=_keeps_nothing), "test_kernel_values", ("colsum", "float32")),
     (kernels(colsum=lambda g: g.astype("f8").sum(0)), "test_kernel_values", ("colsum", "float32")),
     (kernels(svd=_swapped_svd), "test_kernel_values", ("svd", "float32")),
+    (kernels(attention=_attends), "test_kernel_values", ("attention", "float32")),  # nobody else knows its residual
+    (
+        kernels(attention=_attends, attention_grad=_of_a_bias_forgotten),
+        "test_kernel_pairs",
+        ("attention", "attention_grad", "float32"),
+    ),
+    (
+        kernels(attention=_attends, attention_grad=_to_another_base),
+        "test_kernel_pairs",
+        ("attention", "attention_grad", "float32"),
+    ),
+    (
+        kernels(attention=_attends, attention_grad=_in_the_place_of_g),
+        "test_kernel_pairs",
+        ("attention", "attention_grad", "float32"),
+    ),
+    (
+        kernels(attention=_attends, attention_grad=_once_only),
+        "test_kernel_pairs",
+        ("attention", "attention_grad", "float32"),
+    ),
     (kernels(sgd_update=_forgets_its_velocity), "test_updates_in_a_row", ("sgd_update",)),
     # capture against eager
     ({"capture": _backwards}, "test_capture_of_primitive", ("relu",)),
@@ -236,7 +296,10 @@ def test_what_is_found_is_what_is_wrong(stand_in) -> None:
     """A backend with nothing wrong passes each of the same cases: these do not fail for another reason."""
     sound = stand_in({"kernels": {}})
     kit = type("Kit", (BackendConformance,), {"backend": "cpu"})()
-    of_an_attribute = ("test_method_signature", "test_kernel_signature", "test_kernel_values", "test_updates_in_a_row")
+    of_an_attribute = (
+        "test_method_signature", "test_kernel_signature", "test_kernel_values", "test_kernel_pairs",
+        "test_updates_in_a_row",
+    )  # fmt: skip
     for test, case in {(test, case) for _, test, case in UNSOUND if test not in of_an_attribute}:
         getattr(kit, test)(sound, *case)
 
@@ -262,3 +325,26 @@ def test_signs_of_singular_vectors_are_free(stand_in) -> None:
     kit.test_reverse_rule(turned, "svd")
     kit.test_forward_rule(turned, "svd")
     kit.test_batch_rule(turned, "svd")
+
+
+def test_what_attention_keeps_is_the_backend_s_own(stand_in) -> None:
+    """A residual that is no weights: eagerly, compiled, differentiated twice."""
+    own = stand_in({"kernels": {"attention": _attends, "attention_grad": _attention_grad}, "capture": Backend.capture})
+    kit = type("Kit", (BackendConformance,), {"backend": "cpu"})()
+    for dtype in ("float32", "float64"):
+        kit.test_kernel_pairs(own, "attention", "attention_grad", dtype)
+        kit.test_kernel_values(own, "attention", dtype)
+    kit.test_kernel_signature(own, "attention_grad")
+    for test in (kit.test_reverse_rule, kit.test_forward_rule, kit.test_second_order, kit.test_batch_rule):
+        test(own, "attention")
+
+    def loss(q, k, v):
+        return (ops.attention(q, k, v, scale=0.5, causal=True) ** 2).sum()
+
+    rng = np.random.default_rng(0)
+    given = [fw.tensor(rng.standard_normal((2, 4, 3)), backend="cpu") for _ in range(3)]
+    eager = fw.grad(loss, argnums=(0, 1, 2))(*given)
+    compiled = fw.compile(fw.grad(loss, argnums=(0, 1, 2)))
+    for _ in range(4):
+        for a, b in zip(compiled(*given), eager, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())

@@ -10,7 +10,7 @@ from framework.autodiff.namespace import ops
 from framework.autodiff.primitive import primitive, public
 from framework.autodiff.primitives.shape import broadcast_shapes
 from framework.autodiff.tensor import Tensor
-from framework.backend.kernels import beside
+from framework.backend.kernels import attention_grad, beside
 from framework.errors import ShapeError
 
 
@@ -39,10 +39,13 @@ def _forward(ns: Any, q: Any, k: Any, v: Any, bias: Any, *, scale: float, causal
 def _vjp(
     ns: Any, g: Any, needs: Any, out: Any, residual: Any, q: Any, k: Any, v: Any, bias: Any, *, scale: Any, causal: Any
 ) -> Any:
-    weights = _weights(ns, q, k, bias, scale, causal) if residual is None else residual
-    if needs[3] is None:
-        return (*ns.attention_grad(g, q, k, v, weights, scale, causal, False), None)
-    return ns.attention_grad(g, q, k, v, weights, scale, causal)
+    has_bias = needs[3] is not None
+    if residual is None:  # these weights need not be what a backend's own `attention` returns
+        weights = _weights(ns, q, k, bias, scale, causal)
+        found = attention_grad(ns, g, q, k, v, weights, scale, causal, has_bias)
+    else:
+        found = ns.attention_grad(g, q, k, v, residual, scale, causal, has_bias)
+    return found if has_bias else (*found, None)
 
 
 def _jvp(ns: Any, tangents: Any, out: Any, q: Any, k: Any, v: Any, bias: Any, *, scale: float, causal: bool) -> Any:

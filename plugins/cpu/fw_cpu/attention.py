@@ -127,14 +127,14 @@ def attention_grad(
     q: Array,
     k: Array,
     v: Array,
-    weights: Array,
+    residual: Array,
     scale: float,
     causal: bool = False,
     has_bias: bool = True,
 ) -> tuple[Array, ...]:
-    """The gradients of q, k, v and the bias."""
-    outs = [np.empty_like(a) for a in (q, k, v, weights)[: 3 + has_bias]]
-    return attention_grad_to(outs, g, q, k, v, weights, scale, causal)
+    """The gradients of q, k, v and the bias; the residual is the weights."""
+    outs = [np.empty_like(a) for a in (q, k, v, residual)[: 3 + has_bias]]
+    return attention_grad_to(outs, g, q, k, v, residual, scale, causal)
 
 
 def attention_grad_to(

@@ -11,10 +11,10 @@ from weakref import WeakValueDictionary
 from framework.backend import Backend
 from framework.backend.dtypes import DType
 from framework.errors import BackendError
-from fw_cuda import convolution, cublaslt
+from fw_cuda import cublaslt
 from fw_cuda.arrays import count, integer, word
 from fw_cuda.installation import INSTALL, count_devices, import_cupy
-from fw_cuda.kernels import table
+from fw_cuda.kernels import by_cudnn, table
 from fw_cuda.namespace import Namespace
 from fw_cuda.products import Products
 from fw_cuda.sources import TYPES, Kernels, blocks_for
@@ -50,7 +50,7 @@ class CudaBackend(Backend):
         self.products = Products(cupy, _cublaslt(cupy))
         self.xp = Namespace(xp, self.products.matmul)
         self.kernels, self._updates = table(cupy, self._own, self.products, special.erf)
-        self.kernels |= convolution.kernels(cupy, self.products.matmul)
+        self.kernels |= by_cudnn(cupy, self.products.matmul)
         self._senders: WeakValueDictionary[str | None, Any] = WeakValueDictionary()
 
     @property

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
-from threading import Lock
 from typing import Any, NamedTuple
 
 from fw_cuda.arrays import Array, name_of, uses_tf32
+from fw_cuda.cudnn import ALIGNMENT, TYPES, Library
+from fw_cuda.namespace import narrow
 
-NAMES = ("conv2d", "conv2d_dx", "conv2d_dw")
-
-TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT"}
-"""What cuDNN's convolutions compute in, by cuDNN's names; sums are float32."""
+OF_ANY = ("conv2d", "conv2d_dx", "conv2d_dw")
+OF_ROUNDED = ("rounded_conv2d", "rounded_conv2d_dx", "rounded_conv2d_dw")
+NAMES = (*OF_ANY, *OF_ROUNDED)
 
 MOST_WORKSPACE = 256 << 20
 """Bytes that a plan may use besides; one that needs more is not taken."""
-
-ALIGNMENT = 16
-"""Bytes; cuDNN takes it for granted that tensors begin at a multiple of it."""
 
 Pair = tuple[int, int]
 Sides = tuple[Pair, Pair]
@@ -56,38 +50,35 @@ class Problem(NamedTuple):
     dilation: Pair
     is_exact: bool
     """Whether float32 may not be rounded to TF32."""
+    is_wide: bool = False
+    """Whether the result is float32, whatever is multiplied."""
 
+    def described(self, cudnn: Any, handle: Any) -> Any:
+        """The graph, which nothing is planned for yet."""
+        kind = KINDS[self.name]
+        io, sums = getattr(cudnn.data_type, TYPES[self.dtype]), cudnn.data_type.FLOAT
+        made = sums if self.is_wide else io
+        graph = cudnn.pygraph(io_data_type=io, intermediate_data_type=sums, compute_data_type=sums, handle=handle)
+        operands = {
+            name: graph.tensor(dim=list(shape), stride=list(strides), data_type=io, name=name, uid=uid)
+            for name, shape, strides, uid in zip(kind[1:], self.shapes, self.strides, (FIRST, SECOND))
+        }
+        result = getattr(graph, kind.builder)(
+            **operands,
+            pre_padding=[before for before, _ in self.padding],
+            post_padding=[after for _, after in self.padding],
+            stride=list(self.stride),
+            dilation=list(self.dilation),
+            compute_data_type=sums,
+        )
+        result.set_output(True).set_data_type(made).set_dim(list(self.shapes[2])).set_stride(list(self.strides[2]))
+        result.set_uid(RESULT)
+        return graph
 
-class _Plan(NamedTuple):
-    graph: Any
-    workspace: int
-
-
-def is_installed() -> bool:
-    """Whether there is a package `cudnn`; it is not imported."""
-    return find_spec("cudnn") is not None
-
-
-def described(cudnn: Any, problem: Problem, handle: Any) -> Any:
-    """The graph of a problem, which nothing is planned for yet."""
-    kind = KINDS[problem.name]
-    io, sums = getattr(cudnn.data_type, TYPES[problem.dtype]), cudnn.data_type.FLOAT
-    graph = cudnn.pygraph(io_data_type=io, intermediate_data_type=sums, compute_data_type=sums, handle=handle)
-    operands = {
-        name: graph.tensor(dim=list(shape), stride=list(strides), data_type=io, name=name, uid=uid)
-        for name, shape, strides, uid in zip(kind[1:], problem.shapes, problem.strides, (FIRST, SECOND))
-    }
-    result = getattr(graph, kind.builder)(
-        **operands,
-        pre_padding=[before for before, _ in problem.padding],
-        post_padding=[after for _, after in problem.padding],
-        stride=list(problem.stride),
-        dilation=list(problem.dilation),
-        compute_data_type=sums,
-    )
-    result.set_output(True).set_data_type(io).set_dim(list(problem.shapes[2])).set_stride(list(problem.strides[2]))
-    result.set_uid(RESULT)
-    return graph
+    def narrow(self, cudnn: Any, graph: Any) -> None:
+        """No algorithm that adds in another order each time, has fewer digits, or needs much memory."""
+        graph.deselect_numeric_notes(refused_notes(cudnn, self.is_exact))
+        graph.deselect_workspace_greater_than(MOST_WORKSPACE)
 
 
 def refused_notes(cudnn: Any, is_exact: bool) -> list[Any]:
@@ -97,53 +88,19 @@ def refused_notes(cudnn: Any, is_exact: bool) -> list[Any]:
     return [*always, note.TENSOR_CORE, note.DOWN_CONVERT_INPUTS] if is_exact else always
 
 
-def planned(cudnn: Any, problem: Problem, handle: Any) -> Any:
-    """The graph of a problem with the algorithm that cuDNN's heuristics put first.
-
-    Raises:
-        Exception: there is none, or cuDNN cannot be used.
-    """
-    graph = described(cudnn, problem, handle)
-    graph.validate()
-    graph.build_operation_graph()
-    graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
-    graph.deselect_numeric_notes(refused_notes(cudnn, problem.is_exact))
-    graph.deselect_workspace_greater_than(MOST_WORKSPACE)
-    graph.check_support()
-    graph.build_plans()
-    return graph
-
-
-def kernels(cupy: Any, matmul: Callable[[Array, Array], Array]) -> dict[str, Callable[..., Array]]:
-    """Name to kernel; none without the package, so that the framework composes convolutions of its products."""
-    if not is_installed():
-        return {}
-    found = Convolutions(cupy, matmul)
-    return {name: getattr(found, name) for name in NAMES}
-
-
 class Convolutions:
     """`conv2d` and its two derivatives, each one launch of cuDNN's where it has a way, and always the same one.
 
-    A graph is built and its algorithm chosen when a problem is first met. A program is run before it is recorded, so
-    then both are there, and the pool of the CUDA graph has the memory for the workspace. Of cuDNN's algorithms only
-    those are taken which add in the same order each time.
+    Of cuDNN's algorithms only those are taken which add in the same order each time.
 
     Args:
         cupy: the module.
         matmul: multiplies, where cuDNN has no way.
+        library: cuDNN.
     """
 
-    def __init__(self, cupy: Any, matmul: Callable[[Array, Array], Array]) -> None:
-        self._cupy, self._matmul = cupy, matmul
-        self._cudnn: Any = None
-        self._handles: dict[int, Any] = {}
-        self._plans: dict[Any, _Plan | None] = {}
-        self._lock = Lock()
-        self.reason = ""
-        """Why cuDNN is not used at all, if it is not."""
-        self.launches = 0
-        """Convolutions by cuDNN so far."""
+    def __init__(self, cupy: Any, matmul: Callable[[Array, Array], Array], library: Library) -> None:
+        self._cupy, self._matmul, self._library = cupy, matmul, library
 
     # -- the contract's names ------------------------------------------------------------------------
 
@@ -155,7 +112,7 @@ class Convolutions:
         out = self._by_cudnn("conv2d", x, weight, (len(x), len(weight), *size), (stride, padding, dilation))
         if out is None:
             out = self._composed(x, weight, size, stride, padding, dilation, groups)
-        return out if bias is None else out + bias.reshape(-1, 1, 1)
+        return _added(out, bias)
 
     def conv2d_dx(
         self,
@@ -181,62 +138,102 @@ class Convolutions:
         out = self._by_cudnn("conv2d_dw", g, x, shape, (stride, padding, dilation))
         return self._composed_dw(g, x, shape, stride, padding, dilation, groups) if out is None else out
 
+    # -- of operands rounded to a narrower dtype, with sums and results in theirs ----------------------
+
+    def rounded_conv2d(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        *,
+        stride: Pair,
+        padding: Sides,
+        dilation: Pair,
+        groups: int,
+        dtype: str,
+    ) -> Array:
+        """`conv2d` of rounded images and a rounded kernel."""
+        shape = (len(x), len(weight), *_places(x.shape[2:], weight.shape[2:], stride, padding, dilation))
+        a, b, out = self._of_rounded("conv2d", x, weight, shape, (stride, padding, dilation), dtype)
+        if out is None:
+            return self.conv2d(a, b, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return _added(out, bias)
+
+    def rounded_conv2d_dx(
+        self,
+        g: Array,
+        weight: Array,
+        *,
+        size: Pair,
+        stride: Pair,
+        padding: Sides,
+        dilation: Pair,
+        groups: int,
+        dtype: str,
+    ) -> Array:
+        """`conv2d_dx` of a rounded gradient and a rounded kernel."""
+        shape = (len(g), weight.shape[1] * groups, *size)
+        a, b, out = self._of_rounded("conv2d_dx", g, weight, shape, (stride, padding, dilation), dtype)
+        if out is None:
+            return self.conv2d_dx(a, b, size=size, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return out
+
+    def rounded_conv2d_dw(
+        self,
+        g: Array,
+        x: Array,
+        *,
+        kernel: Pair,
+        stride: Pair,
+        padding: Sides,
+        dilation: Pair,
+        groups: int,
+        dtype: str,
+    ) -> Array:
+        """`conv2d_dw` of a rounded gradient and rounded images."""
+        shape = (g.shape[1], x.shape[1] // groups, *kernel)
+        a, b, out = self._of_rounded("conv2d_dw", g, x, shape, (stride, padding, dilation), dtype)
+        if out is None:
+            return self.conv2d_dw(a, b, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return out
+
+    def _of_rounded(
+        self, name: str, a: Array, b: Array, shape: tuple[int, ...], geometry: tuple[Pair, Sides, Pair], dtype: str
+    ) -> tuple[Array, Array, Array | None]:
+        """Both operands rounded, in the dtype that they had, and the result; None, where cuDNN has no way."""
+        kind = narrow(self._cupy, dtype)
+        halves = a.astype(kind), b.astype(kind)
+        out = self._by_cudnn(name, *halves, shape, geometry, is_wide=True) if name_of(a) == "float32" else None
+        return (a, b, out) if out is not None else (halves[0].astype(a.dtype), halves[1].astype(b.dtype), None)
+
     # -- by cuDNN --------------------------------------------------------------------------------------
 
     def _by_cudnn(
-        self, name: str, a: Array, b: Array, shape: tuple[int, ...], geometry: tuple[Pair, Sides, Pair]
+        self,
+        name: str,
+        a: Array,
+        b: Array,
+        shape: tuple[int, ...],
+        geometry: tuple[Pair, Sides, Pair],
+        is_wide: bool = False,
     ) -> Array | None:
-        """The result by one launch; None where cuDNN has no way."""
+        """The result by one launch, `is_wide` in float32; None where cuDNN has no way."""
         cupy, dtype = self._cupy, name_of(a)
-        if self.reason or dtype not in TYPES or name_of(b) != dtype or not (a.size and b.size and 0 not in shape):
+        if dtype not in TYPES or name_of(b) != dtype or not (a.size and b.size and 0 not in shape):
+            return None
+        if self._library.reason:
             return None
         a, b = self._ready(a), self._ready(b)
-        out = cupy.empty(shape, dtype=a.dtype)
+        out = cupy.empty(shape, dtype="float32" if is_wide else a.dtype)
         strides = tuple([tuple([s // t.itemsize for s in t.strides]) for t in (a, b, out)])
         is_exact = dtype == "float32" and not uses_tf32()
-        problem = Problem(name, dtype, (a.shape, b.shape, shape), strides, *geometry, is_exact)  # type: ignore[arg-type]
-        device = cupy.cuda.runtime.getDevice()
-        with self._lock:
-            plan = self._plan(device, problem)
-            if plan is None:
-                return None
-            handle = self._handles[device]
-            self._cudnn.set_stream(handle=handle, stream=cupy.cuda.get_current_stream().ptr)
-            workspace = cupy.empty(max(1, plan.workspace), dtype="uint8")
-            pointers = {FIRST: a.data.ptr, SECOND: b.data.ptr, RESULT: out.data.ptr}
-            plan.graph.execute(pointers, workspace=workspace, handle=handle)
-            self.launches += 1
-        return out
+        problem = Problem(name, dtype, (a.shape, b.shape, shape), strides, *geometry, is_exact, is_wide)  # type: ignore[arg-type]
+        return out if self._library.run(problem, {FIRST: a, SECOND: b, RESULT: out}) else None
 
     def _ready(self, x: Array) -> Array:
         """The array with channels first or last and no gaps, or a copy that is so."""
         is_dense = x.flags.c_contiguous or x.transpose(0, 2, 3, 1).flags.c_contiguous
         return x if is_dense and x.data.ptr % ALIGNMENT == 0 else x.copy()
-
-    def _plan(self, device: int, problem: Problem) -> _Plan | None:
-        key = (device, problem)
-        if key not in self._plans:
-            handle = self._handle(device)
-            self._plans[key] = None
-            if handle is not None:
-                try:
-                    graph = planned(self._cudnn, problem, handle)
-                    self._plans[key] = _Plan(graph, int(graph.get_workspace_size()))
-                except (RuntimeError, ValueError, self._cudnn.cudnnGraphNotSupportedError):
-                    pass  # cuDNN has no algorithm, or none that is allowed
-        return self._plans[key]
-
-    def _handle(self, device: int) -> Any:
-        """cuDNN's handle for a device; None, with one warning, where cuDNN cannot be used."""
-        found = self._handles.get(device)
-        if found is None and not self.reason:
-            try:
-                self._cudnn = import_module("cudnn")
-                found = self._handles[device] = self._cudnn.create_handle()
-            except (ImportError, OSError, RuntimeError) as error:
-                self.reason = " ".join(f"{type(error).__name__}: {error}".split())
-                warnings.warn(f"convolution is done without cuDNN: {self.reason}", RuntimeWarning, stacklevel=6)
-        return found
 
     # -- by matrix products: one for each place of the kernel ------------------------------------------
 
@@ -291,6 +288,11 @@ class Convolutions:
         out = self._cupy.zeros((n, c, h + top + bottom, w + left + right), dtype=x.dtype)
         out[:, :, top : top + h, left : left + w] = x
         return out
+
+
+def _added(out: Array, bias: Array) -> Array:
+    """With one number for each channel added, if there is one."""
+    return out if bias is None else out + bias.reshape(-1, 1, 1)
 
 
 def _places(size: Any, kernel: Any, stride: Pair, padding: Sides, dilation: Pair) -> Pair:

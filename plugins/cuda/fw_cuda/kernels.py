@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fw_cuda import elementwise, indexing, normalization, updates
+from fw_cuda import attention, convolution, elementwise, indexing, normalization, updates
+from fw_cuda.arrays import Array
+from fw_cuda.cudnn import Library, is_installed
 from fw_cuda.products import Products
 from fw_cuda.sources import Kernels
 
@@ -45,3 +47,15 @@ def table(cupy: Any, kernels: Kernels, products: Products, erf: Callable[..., An
     )
     by_class = {type(room): room for room in rooms}
     return {name: getattr(by_class[owner], name) for name, owner in OWNERS.items()}, made
+
+
+def by_cudnn(cupy: Any, matmul: Callable[[Array, Array], Array]) -> Table:
+    """Name to kernel; none without the package, so that the framework composes these of its products."""
+    if not is_installed():
+        return {}
+    library = Library(cupy)
+    rooms = {
+        convolution.NAMES: convolution.Convolutions(cupy, matmul, library),
+        attention.NAMES: attention.Attention(cupy, matmul, library),
+    }
+    return {name: getattr(room, name) for names, room in rooms.items() for name in names}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from framework.errors import BackendError
+
 
 class Namespace:
     """The functions and dtypes of `array_api_compat.cupy`, but for `matmul`; and bfloat16 where ml_dtypes is there.
@@ -38,3 +40,15 @@ def bfloat16() -> Any:
     except ImportError:
         return None
     return numpy.dtype(ml_dtypes.bfloat16)
+
+
+def narrow(cupy: Any, dtype: str) -> Any:
+    """What CuPy calls the dtype that operands are rounded to.
+
+    Raises:
+        BackendError: bfloat16 without the package that has it.
+    """
+    found = cupy.dtype(dtype) if dtype != "bfloat16" else bfloat16()
+    if found is None:
+        raise BackendError("bfloat16 needs a package: pip install ml_dtypes")
+    return found

@@ -5,10 +5,9 @@ from __future__ import annotations
 from threading import Lock
 from typing import Any, NamedTuple
 
-from framework.errors import BackendError
 from fw_cuda import cublaslt
 from fw_cuda.arrays import Array, by_rows, count, name_of, uses_tf32
-from fw_cuda.namespace import bfloat16
+from fw_cuda.namespace import narrow
 
 MOST_WORKSPACE = 32 << 20
 """Bytes that an algorithm may use besides: what NVIDIA advises for Hopper, enough for older ones."""
@@ -114,10 +113,8 @@ class Products:
 
     def rounded_matmul(self, x: Array, y: Array, dtype: str) -> Array:
         """`x @ y` of the operands rounded to `dtype`: sums and result keep the dtype of x."""
-        narrow = self._cupy.dtype(dtype) if dtype != "bfloat16" else bfloat16()
-        if narrow is None:
-            raise BackendError("bfloat16 needs a package: pip install ml_dtypes")
-        x2, y2 = x.astype(narrow), y.astype(narrow)
+        kind = narrow(self._cupy, dtype)
+        x2, y2 = x.astype(kind), y.astype(kind)
         found = self.product(x2, y2, made=name_of(x)) if name_of(x) == "float32" else None
         return self._cupy.matmul(x2.astype(x.dtype), y2.astype(x.dtype)) if found is None else found
 
