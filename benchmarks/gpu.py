@@ -25,6 +25,7 @@ from framework.errors import BackendError
 
 SIZES = (784, 300, 100, 10)
 BATCH, IMAGES = 128, 60_000
+DTYPES = ("float32", "float16")
 
 
 # -- the MNIST MLP -----------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def products(place: Place) -> Iterator[Contender]:
         yield Contender("CuPy", lambda k: _repeat(k, lambda: cupy.matmul(raw, raw), backend.synchronize))
 
 
-def layers(kind: str) -> Callable[[Place], Iterator[Contender]]:
+def layers(kind: str, dtype: str) -> Callable[[Place], Iterator[Contender]]:
     """A convolution of 3 × 3, or attention, forward and backward, against PyTorch's."""
 
     def contenders(place: Place) -> Iterator[Contender]:
@@ -235,7 +236,7 @@ def layers(kind: str) -> Callable[[Place], Iterator[Contender]]:
         if kind == "attention":
             shapes = [(16 // s or 1, 16 // s or 1, 1024 // s or 4, 64)] * 3
         rng = np.random.default_rng(0)
-        host = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+        host = [rng.standard_normal(shape).astype(dtype if place.has_gpu else np.float32) for shape in shapes]
         given = [fw.tensor(a, backend=backend, requires_grad=True) for a in host]
 
         def ours() -> None:
@@ -249,6 +250,7 @@ def layers(kind: str) -> Callable[[Place], Iterator[Contender]]:
         torch = _torch()
         if torch is None:
             return
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on both sides
         theirs = [torch.as_tensor(a, device=place.device).requires_grad_() for a in host]
 
         def torch_step() -> None:
@@ -282,8 +284,8 @@ ROWS = (
     Row("MNIST MLP, one step at batch 128", 200, mlp_steps),
     Row("MNIST MLP, one epoch of 60,000 images", 3, epochs),
     Row("product of 8192 × 8192 in bfloat16", 5, products),
-    Row("convolution 3 × 3, (64, 64, 56, 56), forward and backward", 5, layers("convolution")),
-    Row("attention, (16, 16, 1024, 64), forward and backward", 5, layers("attention")),
+    *[Row(f"convolution 3 × 3, (64, 64, 56, 56), forward and backward, {d}", 5, layers("convolution", d)) for d in DTYPES],
+    *[Row(f"attention, (16, 16, 1024, 64), forward and backward, {d}", 5, layers("attention", d)) for d in DTYPES],
 )
 
 
