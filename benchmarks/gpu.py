@@ -284,7 +284,10 @@ ROWS = (
     Row("MNIST MLP, one step at batch 128", 200, mlp_steps),
     Row("MNIST MLP, one epoch of 60,000 images", 3, epochs),
     Row("product of 8192 × 8192 in bfloat16", 5, products),
-    *[Row(f"convolution 3 × 3, (64, 64, 56, 56), forward and backward, {d}", 5, layers("convolution", d)) for d in DTYPES],
+    *[
+        Row(f"convolution 3 × 3, (64, 64, 56, 56), forward and backward, {d}", 5, layers("convolution", d))
+        for d in DTYPES
+    ],
     *[Row(f"attention, (16, 16, 1024, 64), forward and backward, {d}", 5, layers("attention", d)) for d in DTYPES],
 )
 
