@@ -19,6 +19,7 @@ from framework.autodiff.levels import active
 from framework.autodiff.recorded import finish
 from framework.autodiff.recorder import Recorder
 from framework.autodiff.replay import Replay
+from framework.autodiff.sequel import Sequel
 from framework.autodiff.signature import Call, settled, with_numbers
 from framework.autodiff.streams import Streams
 from framework.autodiff.tensor import Tensor
@@ -109,6 +110,7 @@ class Compiled:
 
     Attributes:
         replayed: the number of calls that were replays.
+        sequel: what follows on the next call within its program, if it is a replay and that can be.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Compiled:
         self.fn = fn
         self.name = getattr(fn, "__qualname__", repr(fn)) if name is None else name
         self.replayed = 0
+        self.sequel: Sequel | None = None
         self._roots = list(modules)
         self._code = [fn] if sees is None else list(sees)
         self._sites: dict[Any, list[_Variant]] = {}
@@ -168,7 +171,7 @@ class Compiled:
             found = None if variant is None else variant.match(call)
             if found is not None:
                 try:
-                    out = found(call.arguments, call.arrays, call.numbers)
+                    out = found(call.arguments, call.arrays, call.numbers, self.sequel)
                 except Exception:
                     if found.has_acted:
                         raise
@@ -189,7 +192,7 @@ class Compiled:
     def programs(self) -> list[Any]:
         """The programs of all recordings, in order; `str()` of one is its text."""
         replays = [r for variants in self._sites.values() for v in variants for r in v.replays]
-        return [segment.program for r in replays for segment in r.segments if segment.outputs]
+        return [program for r in replays for segment in r.segments if segment.outputs for program in segment.programs()]
 
     def _recorded(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         ns = call.namespace()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ from framework.autodiff.differences import numbers_in
 from framework.autodiff.effects import Accumulate, Effect
 from framework.autodiff.recorded import Returned
 from framework.autodiff.recorder import Recorder
+from framework.autodiff.sequel import MOST, Continued, Plan, Sequel, continued
 from framework.autodiff.tape import Node
 from framework.autodiff.tensor import Tensor
 from framework.backend.program import Operation, Program, filled, results
+from framework.errors import CompileWarning
 
 Array = Any
 
@@ -28,6 +31,11 @@ class _Segment:
         self.acts = [(fn, n, fn.leaf if isinstance(fn, Accumulate) else None) for fn, n in self.sinks]
         self.barrier = next((e for e in effects if e.kind == "barrier"), None)
         self.passed: list[int] = []
+        self.leaves: dict[Any, int] = {}
+        """Leaves that get one gradient, each with its number."""
+        self._continued: dict[Plan, Continued | None] = {}
+        self.is_spoilt = False
+        """Whether the last run with what follows has failed when something was written already."""
 
     def reads(self) -> set[int]:
         """The values that come from before this segment, or are made by it for its effects."""
@@ -61,13 +69,18 @@ class _Segment:
         first = {leaf: n for n, leaf in reversed(leaves.items())}  # a leaf's first gradient goes into its slot
         self.slots = [leaves[n] if n in leaves and first[leaves[n]] == n else None for n in outputs]
         self.has_slots = any(leaf is not None for leaf in self.slots)
+        self.leaves = _once(self.sinks)
 
-    def run_program(self, env: list[Any]) -> bool:
-        """Draw and compute; whether anything is to be done with it."""
+    def _draw(self, env: list[Any]) -> None:
+        """Make what comes out of nothing."""
         for make, numbers in self.sources:
             made = make()
             for number in numbers:
                 env[number] = made._array()
+
+    def run_program(self, env: list[Any]) -> bool:
+        """Draw and compute; whether anything is to be done with it."""
+        self._draw(env)
         if self.outputs:
             arrays = [t._data for t in self.state] + [env[n] for n in self.rest]
             into = None
@@ -79,9 +92,49 @@ class _Segment:
                     leaf.slot = array
         return bool(self.sinks) or self.barrier is not None
 
-    def act(self, env: list[Any]) -> None:
+    def run_with(self, sequel: Sequel, env: list[Any], wanted: set[int], value: int | None, ns: Any) -> Plan | None:
+        """The same with what follows, in one program, if that can be; what was done then."""
+        self.is_spoilt = False
+        plan = sequel.plan(list(self.leaves))
+        if plan is None:
+            return None
+        if plan not in self._continued:
+            if len(self._continued) >= MOST:
+                return None
+            self._continued[plan] = None  # if this fails it is not tried again
+            numbers = [self.leaves[leaf] for leaf in plan.leaves]
+            read = wanted.union(*[n for _, n, leaf in self.acts if leaf is None or leaf not in plan.leaves])
+            kept = [n for n in self.outputs if n in read]
+            self._continued[plan] = continued(ns, self.program, self.state, plan, numbers, kept, value)
+        found = self._continued[plan]
+        if found is None:
+            return None
+        self._draw(env)
+        try:
+            outputs = found([env[n] for n in self.rest])
+        except Exception as error:
+            self._continued[plan] = None
+            self.is_spoilt = found.is_spoilt
+            if self.is_spoilt:
+                raise
+            text = f"compile: the update is not part of the program: {type(error).__name__}: {error}"
+            warnings.warn(text, CompileWarning, stacklevel=7)
+            raise
+        for number, array in zip(found.kept, outputs):
+            env[number] = array
+        sequel.done()
+        return plan
+
+    def programs(self) -> list[Program]:
+        """The program, and those with what follows."""
+        return [self.program, *[found.program for found in self._continued.values() if found is not None]]
+
+    def act(self, env: list[Any], done: Plan | None = None) -> None:
         """Do with the values what the call did."""
+        taken: Any = () if done is None else set(done.leaves)
         for fn, numbers, leaf in self.acts:
+            if leaf in taken:
+                continue
             if leaf is not None and leaf.grad is None:
                 leaf.grad = env[numbers[0]]
             else:
@@ -92,6 +145,17 @@ class _Segment:
             out = self.barrier.fn()
             for number in self.barrier.outputs:
                 env[number] = out._array()
+
+
+def _once(sinks: list[tuple[Any, tuple[int, ...]]]) -> dict[Any, int]:
+    """The leaves in which one gradient is accumulated, each with its number."""
+    found: dict[Any, int] = {}
+    for fn, numbers in sinks:
+        if isinstance(fn, Accumulate):
+            if fn.leaf in found:
+                return {}
+            found[fn.leaf] = numbers[0]
+    return found
 
 
 def _folded(
@@ -188,18 +252,39 @@ class Replay:
             env[n] = self.ns.xp.asarray(read(numbers), dtype=dtype)
         return env
 
-    def __call__(self, arguments: Sequence[Any], arrays: Sequence[Array], numbers: Sequence[Any]) -> Any:
-        """What the call returns, after doing what it does."""
+    def __call__(
+        self, arguments: Sequence[Any], arrays: Sequence[Array], numbers: Sequence[Any], sequel: Sequel | None = None
+    ) -> Any:
+        """What the call returns, after doing what it does; and what follows on it, if that can be."""
         env = self._given(arrays, numbers)
         self.has_acted = False
-        for segment in self.segments:
-            if segment.run_program(env):
-                self.has_acted = True
-            segment.act(env)
+        if sequel is None or not self._goes_on(sequel, env):
+            for segment in self.segments:
+                if segment.run_program(env):
+                    self.has_acted = True
+                segment.act(env)
         leaves: list[Any] = []
         for r in self.returned:
             leaves.append(leaves[r.what] if r.kind == "same" else self._leaf(r, arguments, env, numbers))
         return tree.unflatten(self.structure, leaves)
+
+    def _goes_on(self, sequel: Sequel, env: list[Any]) -> bool:
+        """Run the only segment with what follows on it, if that can be."""
+        if len(self.segments) != 1 or self.segments[0].barrier is not None or not self.segments[0].outputs:
+            return False
+        segment, last = self.segments[0], self.returned[-1]
+        wanted = {r.what for r in self.returned if r.kind in ("array", "tensor")}
+        last = self.returned[last.what] if last.kind == "same" else last
+        try:
+            plan = segment.run_with(sequel, env, wanted, last.what if last.kind == "tensor" else None, self.ns)
+        except Exception:
+            self.has_acted = segment.is_spoilt
+            raise
+        if plan is None:
+            return False
+        self.has_acted = True
+        segment.act(env, plan)
+        return True
 
     def _leaf(self, r: Returned, arguments: Sequence[Any], env: list[Any], numbers: Sequence[Any]) -> Any:
         if r.kind == "tensor":

@@ -37,6 +37,9 @@ class Backend(ABC):
     writable: ClassVar[bool] = False
     """Whether arrays can be written in place; kernels of such a backend may do so."""
 
+    captures_updates: ClassVar[bool] = False
+    """Whether clipping and the optimizer's update are to be part of the program of a compiled training step."""
+
     kernels: Mapping[str, Callable[..., Any]] = {}
     """Name to faster implementation, of a primitive's forward or of a name in `KERNELS`."""
 
@@ -168,7 +171,7 @@ class Backend(ABC):
 
         It is called `replay(*arrays, into=None)` and returns a tuple of arrays. `into` has an array, or None, for
         each output; where arrays can be written (`writable`), the output is copied to the array given, which is
-        returned for it.
+        returned for it. The memory of an input that is a `state_in` may be taken for its `state_out`.
         """
 
         def replay(*arrays: Any, into: tuple[Any, ...] | None = None) -> tuple[Any, ...]:

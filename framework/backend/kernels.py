@@ -14,6 +14,17 @@ from collections.abc import Callable
 from typing import Any
 
 from framework.backend import host
+from framework.backend.update_kernels import (
+    adam_step,
+    adam_update,
+    fill_parts,
+    latch,
+    rprop_step,
+    rprop_update,
+    sgd_step,
+    sgd_update,
+    sum_of_squares,
+)
 
 Array = Any
 
@@ -287,93 +298,8 @@ def erf(xp: Any, x: Array) -> Array:
     return b.asarray(host.erf(b.to_numpy(x)), dtype=b.dtype_of(x), device=b.device_of(x))
 
 
-# -- updates of optimizers: they return what they wrote --------------------------------------------
-
-
-def sum_of_squares(xp: Any, x: Array) -> Array:
-    """The sum of x², 0-d."""
-    return xp.sum(x * x)
-
-
-def latch(xp: Any, squares: Array, loss: Array | None, before: Array | None, good: Array) -> tuple[Array, Array]:
-    """Whether `squares` and `loss` are finite and `before` holds, and `good` plus one where that is so; all 0-d.
-
-    `loss` and `before` may be None.
-    """
-    ok = xp.isfinite(squares)
-    if loss is not None:
-        ok = xp.logical_and(ok, xp.isfinite(loss))
-    if before is not None:
-        ok = xp.logical_and(ok, before)
-    return ok, good + xp.astype(ok, good.dtype)
-
-
-def sgd_update(
-    xp: Any,
-    p: Array,
-    g: Array,
-    velocity: Array | None,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-) -> tuple[Array, Array | None]:
-    """One step of SGD on one array, as torch.optim.SGD: the new parameter and the new velocity.
-
-    `velocity` is None on the first step with momentum: then the velocity becomes the gradient.
-    """
-    if weight_decay:
-        g = g + weight_decay * p
-    if momentum:
-        velocity = g if velocity is None else momentum * velocity + (1.0 - dampening) * g
-        g = g + momentum * velocity if nesterov else velocity
-    return p - lr * g, velocity
-
-
-def adam_update(
-    xp: Any,
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    step: int,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-) -> tuple[Array, Array, Array]:
-    """One step of Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) where `decoupled`."""
-    if weight_decay:
-        if decoupled:
-            p = p - (lr * weight_decay) * p
-        else:
-            g = g + weight_decay * p
-    b1, b2 = betas
-    m = b1 * m + (1.0 - b1) * g
-    v = b2 * v + (1.0 - b2) * (g * g)
-    denominator = xp.sqrt(v) / (1.0 - b2**step) ** 0.5 + eps
-    return p - (lr / (1.0 - b1**step)) * (m / denominator), m, v
-
-
-def rprop_update(
-    xp: Any,
-    p: Array,
-    g: Array,
-    previous: Array,
-    step_size: Array,
-    etas: tuple[float, float],
-    step_sizes: tuple[float, float],
-) -> tuple[Array, Array, Array]:
-    """One step of iRprop− (Igel & Hüsken 2000): the parameter, the gradient to remember, the step sizes."""
-    sign = xp.sign(g * previous)
-    zero = xp.zeros_like(step_size)
-    factor = xp.where(sign > zero, zero + etas[1], xp.where(sign < zero, zero + etas[0], zero + 1.0))
-    step_size = xp.clip(step_size * factor, step_sizes[0], step_sizes[1])
-    g = xp.where(sign < zero, zero, g)
-    return p - xp.sign(g) * step_size, g, step_size
-
+IN_PLACE: dict[str, Callable[..., Any]] = {"fill_parts": fill_parts}
+"""Name to reference implementation of what only programs contain that write where their inputs are."""
 
 KERNELS: dict[str, Callable[..., Any]] = {
     f.__name__: f
@@ -381,7 +307,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
         relu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
         attention_grad, rounded_matmul, rounded_attention, rounded_attention_grad, rounded_conv2d, rounded_conv2d_dx,
         rounded_conv2d_dw, gather_normalized, scatter_add, set_item, get_item, erf,
-        sum_of_squares, latch, sgd_update, adam_update, rprop_update,
+        sum_of_squares, latch, sgd_update, adam_update, rprop_update, sgd_step, adam_step, rprop_step,
     )
 }  # fmt: skip
 """Name to reference implementation of every performance name."""

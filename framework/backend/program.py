@@ -96,6 +96,8 @@ class Program:
         values: shape and dtype of every value, by number.
         functions: gives the function of a primitive's name; what it is called with are arrays of one
             kind, and it returns one array, or a tuple where the operation has several outputs.
+        state: donated pairs, the numbers of an input that the caller gives away and of the output that takes its place.
+            Where arrays can be written, other inputs may be parts of such an input: with them the new values are seen.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Program:
         outputs: tuple[int | Literal, ...],
         values: Mapping[int, Value],
         functions: Callable[[str], Callable[..., Any]],
+        state: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.inputs = inputs
         self.constants = constants
@@ -113,6 +116,17 @@ class Program:
         self.outputs = outputs
         self.values = values
         self.functions = functions
+        self.state = state
+
+    @property
+    def state_in(self) -> tuple[int, ...]:
+        """The inputs that are given away."""
+        return tuple([before for before, _ in self.state])
+
+    @property
+    def state_out(self) -> tuple[int, ...]:
+        """The outputs that take their places, in the same order."""
+        return tuple([after for _, after in self.state])
 
     def run(self, *arrays: Array) -> tuple[Array, ...]:
         """The outputs for these inputs, computed operation by operation; a value is dropped after its last use."""
@@ -149,7 +163,7 @@ class Program:
         constants = {number: array for number, array in self.constants.items() if number in needed}
         written = {number for operation in kept for number in operation.outputs}
         values = {n: v for n, v in self.values.items() if n in needed or n in written or n in self.inputs}
-        return Program(self.inputs, constants, tuple(kept[::-1]), self.outputs, values, self.functions)
+        return Program(self.inputs, constants, tuple(kept[::-1]), self.outputs, values, self.functions, self.state)
 
     # -- to look at ------------------------------------------------------------------------------
 
@@ -164,6 +178,8 @@ class Program:
             lines.append(f"    constants {typed(tuple(self.constants))}")
         for operation in self.operations:
             lines.append(f"    {typed(operation.outputs)} = {_call(operation, names)}")
+        if self.state:
+            lines.append(f"    state {', '.join(f'{names[a]} -> {names[b]}' for a, b in self.state)}")
         lines.append(f"    return {', '.join(_text(a, names) for a in self.outputs)}")
         return "\n".join(lines)
 

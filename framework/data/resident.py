@@ -41,20 +41,22 @@ class Resident:
 
     def batches(self) -> Iterator[tuple[Tensor, ...]]:
         """One pass over the loader."""
-        ns, xp = self._ns, self._ns.xp
         for indices in self._loader.batch_indices():
-            indices = checked_indices(indices, len(self._loader.dataset), "DataLoader")
-            if self._chosen is not None:
-                indices = self._chosen.take(indices)
-            here = self._asarray(indices, dtype=dt.int64, device=self._where)
-            first, *rest = self._arrays
-            batch = [
-                xp.take(first, here, axis=0)
-                if self._affine is None
-                else ns.gather_normalized(first, here, *self._affine)
-            ]
-            batch += [xp.take(a, here, axis=0) for a in rest]
-            yield tuple([Tensor(array, None, ns) for array in batch])
+            yield self._batch(checked_indices(indices, len(self._loader.dataset), "DataLoader"))
+
+    def _batch(self, indices: Any) -> tuple[Tensor, ...]:
+        """The samples at these indices. Nothing here holds on to them: the next batch may lie there."""
+        ns, xp = self._ns, self._ns.xp
+        if self._chosen is not None:
+            indices = self._chosen.take(indices)
+        here = self._asarray(indices, dtype=dt.int64, device=self._where)
+        first, *rest = self._arrays
+        if self._affine is None:
+            batch = [xp.take(first, here, axis=0)]
+        else:
+            batch = [ns.gather_normalized(first, here, *self._affine)]
+        batch += [xp.take(a, here, axis=0) for a in rest]
+        return tuple([Tensor(array, None, ns) for array in batch])
 
 
 def resident(loader: Any, backend: Backend, device: str) -> Resident | None:

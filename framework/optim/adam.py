@@ -6,7 +6,7 @@ from typing import Any
 
 from framework.autodiff.namespace import RawNamespace
 from framework.errors import ConfigError
-from framework.optim.optimizer import Array, Optimizer, State, check_range, numbers
+from framework.optim.optimizer import Array, Optimizer, State, UpdateNode, check_range, numbers
 
 
 class Adam(Optimizer):
@@ -81,6 +81,19 @@ class Adam(Optimizer):
     def updates_by_kernel(self) -> bool:
         """As every step is, but for those with the largest mean square."""
         return not any(group["amsgrad"] for group in self.param_groups)
+
+    def as_node(self, group: dict[str, Any]) -> UpdateNode | None:
+        """As every step is, but for those with the largest mean square."""
+        lr, (b1, b2), eps, weight_decay, amsgrad = self.hyper(group)
+        if amsgrad or type(self).update is not Adam.update or type(self).hyper is not Adam.hyper:
+            return None
+        decay = lr * weight_decay if self._decoupled else weight_decay
+
+        def rates(step: int) -> list[float]:
+            return [lr / (1.0 - b1**step), b1, 1.0 - b1, b2, 1.0 - b2, (1.0 - b2**step) ** 0.5, eps, decay]
+
+        params = {"decays": weight_decay != 0, "decoupled": self._decoupled}
+        return UpdateNode("adam_step", ("exp_avg", "exp_avg_sq"), params, rates)
 
     def update(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
         """One step of one parameter."""

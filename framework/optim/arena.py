@@ -110,6 +110,15 @@ class Home:
             return False
         return sys.getrefcount(leaf.slot) <= _ALONE
 
+    def takes_gradient(self, p: Tensor) -> bool:
+        """Whether the next gradient of `p`, the owner, may be written into its slot, or added to what it has there."""
+        leaf: Any = p._node
+        if leaf.slot is None or leaf.slot is not self.slot_if_any():
+            return False
+        if leaf.grad is None:
+            return free_slot(leaf) is not None
+        return leaf.grad is leaf.slot and self.has_gradient_alone(p)
+
     def fill(self, values: Array) -> Array:
         """Write other values; returns the array that holds them."""
         if self.is_shared():

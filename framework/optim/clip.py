@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from framework.autodiff import Tensor, no_grad, ops, tensor
 from framework.errors import ConfigError, DTypeError, NonFiniteError
-from framework.optim.arena import writable_gradients
+from framework.optim.arena import home_of, writable_gradients
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Added to the norm that is divided by."""
 
 
@@ -69,14 +69,20 @@ def clip_grad_norm_(
             "loss and at the learning rate; error_if_nonfinite=False clips all the same"
         )
     if total._level is None and total.backend.synchronous:  # reading is free, and most often nothing is to be done
-        factor = float(max_norm / (total._data + _ROUNDING))
+        factor = float(max_norm / (total._data + ROUNDING))
         if not factor >= 1.0:
             _scale(leaves, factor)
         return total
-    factor = ops.minimum(max_norm / (total + _ROUNDING), 1.0)
+    factor = ops.minimum(max_norm / (total + ROUNDING), 1.0)
     for q in leaves:
+        home = home_of(q)
+        is_alone = home is not None and home.has_gradient_alone(q)
         g = _gradient(q)
-        _replace(q, g * factor.to(device=g.device, dtype=g.dtype))
+        g = g * factor.to(device=g.device, dtype=g.dtype)
+        if home is not None and is_alone:
+            home.slot()[...] = g._data  # where its neighbours are, too, so that they are updated as one
+        else:
+            _replace(q, g)
     return total
 
 

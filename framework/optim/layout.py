@@ -6,7 +6,7 @@ is known of each parameter, it makes runs; they are kept for as long as the next
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from weakref import ref
 
@@ -88,6 +88,7 @@ class Run:
         g: their gradients.
         state: what the optimizer knows of them, with arrays as long as `p`; None before their first step.
         leaves: their leaves on the tape.
+        signature: what makes two runs alike: the length, the leaves and where each begins.
     """
 
     __slots__ = (
@@ -100,6 +101,7 @@ class Run:
         "g",
         "leaves",
         "p",
+        "signature",
         "start",
         "state",
         "states",
@@ -109,8 +111,10 @@ class Run:
     def __init__(self, block: Block, members: list[tuple[int, Home]], states: list[State | None]) -> None:
         self.block = block
         self._members = members
-        self.leaves = [home.owner()._node for _, home in members]  # type: ignore[union-attr]
+        self.leaves: list[Any] = [home.owner()._node for _, home in members]  # type: ignore[union-attr]
         self.start, self.stop = members[0][1].start, members[-1][1].stop
+        begins = [(leaf, home.start - self.start) for leaf, (_, home) in zip(self.leaves, members)]
+        self.signature = self.stop - self.start, *begins
         self.p = block.arena.values[self.start : self.stop]
         self.g = block.arena.gradients[self.start : self.stop]
         self.states: list[State] = []
@@ -123,6 +127,11 @@ class Run:
             self.states = states  # type: ignore[assignment]  # all of them have one, or none
             self.state = {key: self._of_all(key, value) for key, value in states[0].items()}
             self._sort()
+
+    @property
+    def first(self) -> Tensor:
+        """The first of them."""
+        return self._members[0][1].owner()  # type: ignore[return-value]
 
     def _of_all(self, key: str, value: Any) -> Any:
         """An entry of the state, the members' own one after the other; they become views of it."""
@@ -169,6 +178,13 @@ class Run:
         self._is_behind = True
         if len(state) != len(self._arrays) + len(self._numbers):
             self._begin(state, params, states)
+
+    def count_step(self) -> None:
+        """A step was made on the arrays themselves."""
+        if self.state is not None:
+            if "step" in self.state:
+                self.state["step"] += 1
+            self._is_behind = True
 
     def write_back(self) -> None:
         """Give the members' own states the numbers that the steps have made."""
@@ -276,6 +292,24 @@ class Layout:
         """Let the parameters' own states say what the runs have made of them."""
         for run in self.runs:
             run.write_back()
+
+    def codes_for(self, params: list[Tensor], computed: Collection[Any]) -> list[int] | None:
+        """As `look`, where these leaves, and no others, are about to get gradients; None where these find no slots."""
+        if len(params) != len(self._places):
+            return None
+        codes = []
+        place: Any
+        for p, place in zip(params, self._places):
+            node: Any = p._node
+            if node not in computed:
+                if node is not None and node.grad is not None:
+                    return None
+                codes.append(NONE)
+                continue
+            if p._data is not place.array or not place.takes_gradient(p):
+                return None
+            codes.append(IN_SLOT)
+        return codes
 
     def look_after_loans(self) -> None:
         """Leave memory that somebody else holds."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from operator import is_
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from framework.autodiff import Tensor, enable_grad
 from framework.autodiff.lines import Line, user_line
@@ -17,6 +17,23 @@ from framework.optim.layout import Layout, Run, is_array, selected
 
 Array = Any
 State = dict[str, Any]
+
+
+class UpdateNode(NamedTuple):
+    """An update as one kernel of a program.
+
+    Attributes:
+        kernel: its name in the contract.
+        state: the entries of the state that it takes after parameter and gradient, in order; one that is not in the
+            state is given as None.
+        params: what does not change from step to step.
+        rates: what may, for a step with this number.
+    """
+
+    kernel: str
+    state: tuple[str | None, ...]
+    params: dict[str, Any]
+    rates: Callable[[int], list[float]]
 
 
 class Optimizer:
@@ -78,6 +95,11 @@ class Optimizer:
     @state.setter
     def state(self, states: dict[Tensor, State]) -> None:
         self._states = states
+
+    def _show_state(self) -> None:
+        """Let whoever has asked for the state see the numbers in it that a step has made."""
+        if self._is_exposed:
+            self._written()
 
     def _written(self) -> dict[Tensor, State]:
         for layout in self._layouts:
@@ -163,8 +185,7 @@ class Optimizer:
                 self._update_all(self.update)
         else:
             self._update_all(self.update if flag is None else selected(self.update, flag))
-        if self._is_exposed:  # whoever has it sees the numbers grow
-            self._written()
+        self._show_state()
         if len(self._states) != len(self._known[1]):
             self._known = (self._states, list(self._states.values()))
         return loss
@@ -186,6 +207,10 @@ class Optimizer:
         """Whether `update` is one kernel of an update and nothing else, which a backend may bind to a flag."""
         return False
 
+    def as_node(self, group: dict[str, Any]) -> UpdateNode | None:
+        """The update as one kernel of a program; None where it is not."""
+        return None
+
     def _where(self, flag: Array) -> Any:
         """A context in which updates look at the flag themselves; None where they do not."""
         backends = {id(p._ns.backend): p._ns.backend for group in self.param_groups for p in group["params"]}
@@ -193,12 +218,34 @@ class Optimizer:
             return None
         return next(iter(backends.values())).updates_where(flag)
 
-    def _arranged(self) -> list[Layout]:
-        """The layouts of all groups, as this step's gradients ask for; in steady state what they were."""
-        layouts, states, (known, entries) = self._layouts, self._states, self._known
+    def runs_to_come(self, computed: Collection[Any]) -> list[list[Run]] | None:
+        """The runs of each group once these leaves have their gradients; None where that is not known before."""
+        if not self.elementwise or len(self._layouts) != len(self.param_groups):
+            return None
+        same, states = self._is_known(), self._states
+        for layout in self._layouts:
+            layout.look_after_loans()
+        for group, layout in zip(self.param_groups, self._layouts):
+            codes = layout.codes_for(group["params"], computed)
+            if codes is None:
+                return None
+            if not (same and layout.is_arranged(codes)):
+                layout.arrange(group["params"], codes, states, as_runs=True)
+        if not same:
+            self._known = (states, list(states.values()))
+        return [layout.runs for layout in self._layouts]
+
+    def _is_known(self) -> bool:
+        """Whether the state is what the last step has made of it."""
+        states, (known, entries) = self._states, self._known
         same = states is known and len(states) == len(entries)
         if same and self._is_exposed:  # to hands that may have changed it
-            same = all(map(is_, states.values(), entries)) and all(layout.is_current() for layout in layouts)
+            return all(map(is_, states.values(), entries)) and all(layout.is_current() for layout in self._layouts)
+        return same
+
+    def _arranged(self) -> list[Layout]:
+        """The layouts of all groups, as this step's gradients ask for; in steady state what they were."""
+        layouts, states, same = self._layouts, self._states, self._is_known()
         if not same:
             self._known = (states, list(states.values()))
         if same and len(layouts) == len(self.param_groups) and all(map(_is_steady, layouts, self.param_groups)):
@@ -231,7 +278,7 @@ class Optimizer:
         if after is not p:
             p[...] = after
         run.put_back(state, params, self._states)
-        mark_written(run.leaves, line)  # type: ignore[arg-type]
+        mark_written(run.leaves, line)
 
     def _update_single(self, p: Tensor, update: Any, hyper: tuple[Any, ...], maximize: bool, line: Line) -> None:
         """One step of one parameter."""

@@ -9,7 +9,7 @@ from typing import Any
 from framework.autodiff import enable_grad
 from framework.autodiff.namespace import RawNamespace
 from framework.errors import ConfigError, did_you_mean
-from framework.optim.optimizer import Array, Optimizer, State, check_range, numbers
+from framework.optim.optimizer import Array, Optimizer, State, UpdateNode, check_range, numbers
 
 VARIANTS = ("irprop-", "rprop-", "irprop+")
 
@@ -126,6 +126,13 @@ class Rprop(Optimizer):
     def updates_by_kernel(self) -> bool:
         """As every step of iRprop− is."""
         return all(group["variant"] == "irprop-" for group in self.param_groups)
+
+    def as_node(self, group: dict[str, Any]) -> UpdateNode | None:
+        """As every step of iRprop− is."""
+        _, etas, step_sizes, variant, _ = self.hyper(group)
+        if variant != "irprop-" or type(self).update is not Rprop.update or type(self).hyper is not Rprop.hyper:
+            return None
+        return UpdateNode("rprop_step", ("prev", "step_size"), {}, lambda _: [*etas, *step_sizes])
 
     def update(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
         """One step of one parameter."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from framework.autodiff.namespace import RawNamespace
 from framework.errors import ConfigError
-from framework.optim.optimizer import Array, Optimizer, State, check_range
+from framework.optim.optimizer import Array, Optimizer, State, UpdateNode, check_range
 
 
 class SGD(Optimizer):
@@ -73,6 +73,15 @@ class SGD(Optimizer):
     def updates_by_kernel(self) -> bool:
         """As every step is."""
         return True
+
+    def as_node(self, group: dict[str, Any]) -> UpdateNode | None:
+        """Every step but the first with momentum."""
+        if type(self).update is not SGD.update or type(self).hyper is not SGD.hyper:
+            return None
+        lr, momentum, dampening, weight_decay, nesterov = self.hyper(group)
+        rates = [lr, momentum, 1.0 - dampening, weight_decay]
+        state = "momentum_buffer" if momentum else None
+        return UpdateNode("sgd_step", (state,), {"decays": weight_decay != 0, "nesterov": nesterov}, lambda _: rates)
 
     def update(self, ns: RawNamespace, p: Array, g: Array, state: State, hyper: tuple[Any, ...]) -> Array:
         """One step of one parameter."""

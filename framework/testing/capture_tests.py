@@ -13,6 +13,7 @@ from framework.autodiff.namespace import namespace_of
 from framework.autodiff.tracing import graph, on_arrays
 from framework.backend import Backend
 from framework.backend import dtypes as dt
+from framework.backend.program import Operation, Program, Value
 from framework.testing.kit import TOLERANCE, Kit, close, on_host
 from framework.testing.primitive_tests import Call, runs_in, widest
 from framework.testing.samples import TABLE, Draw, samples
@@ -105,6 +106,25 @@ class CaptureTests(Kit):
             loss, gradients = _step(*given)
             _compare(b, outs, (loss, *gradients), f"into given arrays, the {which} values")
 
+    @pytest.mark.parametrize("is_made", [True, False])
+    def test_capture_of_an_update(self, b: Backend, is_made: bool) -> None:
+        """State that is given away comes back changed, call after call, and is left alone by an update not made."""
+        d = widest(b)[0][0]
+        wide = dt.float64 if dt.float64 in b.dtypes else d
+        p, g, v = (b.asarray(values, dtype=d) for values in ([1.0, 2.0], [0.5, -1.0], [0.25, 0.125]))
+        numbers = b.asarray([0.5, 0.75, 1.0, 0.0], dtype=wide)
+        run = b.capture(_update(b, d.name, wide.name))
+        expected_p, expected_v = np.asarray([1.0, 2.0]), np.asarray([0.25, 0.125])
+        for call in range(4):
+            into = (p, v) if b.writable else None
+            p, v = run(p, g, v, b.asarray(is_made, dtype=dt.bool_), numbers, into=into)
+            if is_made:
+                expected_v = 0.75 * expected_v + np.asarray([0.5, -1.0])
+                expected_p = expected_p - 0.5 * expected_v
+            close(on_host(b, p), expected_p, 10 * TOLERANCE[d.name], f"what is updated, call {call}")
+            close(on_host(b, v), expected_v, 10 * TOLERANCE[d.name], f"its state, call {call}")
+        close(on_host(b, g), np.asarray([0.5, -1.0]), 0.0, "the gradient, which was not given away")
+
     def test_capture_counts_its_inputs(self, b: Backend) -> None:
         """A program is not run with an input too few or too many."""
         x, y = (_place(b, values, widest(b)[0][0]) for values in (np.ones((2, 3)), np.full((2, 3), 2.0)))
@@ -113,6 +133,16 @@ class CaptureTests(Kit):
         for wrong in ((x._data,), (x._data, y._data, x._data)):
             with pytest.raises((TypeError, ValueError)):
                 run(*wrong)
+
+
+def _update(b: Backend, dtype: str, wide: str) -> Program:
+    """A step with momentum: values, gradient, velocity, whether it is made, and numbers."""
+    array, scalar = Value((2,), dtype), Value((), "bool")
+    values = {0: array, 1: array, 2: array, 3: scalar, 4: Value((4,), wide), 5: array, 6: array}
+    params = {"at": 0, "decays": False, "nesterov": False}
+    operation = Operation("sgd_step", (0, 1, 2, 3, 4), params, (5, 6))
+    ns = namespace_of(b)
+    return Program((0, 1, 2, 3, 4), {}, (operation,), (5, 6), values, lambda name: getattr(ns, name), ((0, 5), (2, 6)))
 
 
 def _with_gradients(call: Call) -> Callable[..., tuple[Tensor, ...]]:

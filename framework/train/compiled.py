@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING, Any
 from framework.autodiff import Tensor
 from framework.autodiff.compiling import Compiled
 from framework.errors import CompileWarning
+from framework.train.captured import whole_step
 from framework.train.optimization import loss_of
 
 if TYPE_CHECKING:
     from framework.train.fitstate import Fit
 
 
-def compiled_step(fit: Fit, detects_anomalies: bool = False) -> CompiledStep | None:
-    """The step for `Trainer(compile=True)`; None, with a warning, where something has to happen within it."""
+def compiled_step(
+    fit: Fit, detects_anomalies: bool = False, clip: tuple[float | None, str | None] = (None, None)
+) -> CompiledStep | None:
+    """The step for `Trainer(compile=True)`; None, with a warning, where something has to happen within it.
+
+    `clip` is the largest norm or value of the gradients, and which of the two it is.
+    """
     reason = "detect_anomaly=True looks at every operation" if detects_anomalies else not_replayed(fit)
     if reason:
         warnings.warn(f"compile: {reason}; training_step runs without being replayed", CompileWarning, stacklevel=4)
         return None
-    return CompiledStep(fit)
+    return CompiledStep(fit, clip)
 
 
 def not_replayed(fit: Fit) -> str:
@@ -41,7 +47,9 @@ class CompiledStep:
     leads to another recording.
     """
 
-    def __init__(self, fit: Fit) -> None:
+    def __init__(self, fit: Fit, clip: tuple[float | None, str | None] = (None, None)) -> None:
+        self._fit = fit
+        self._whole = whole_step(fit, clip)
         self._port = fit.port
         self._progress = fit.progress
         self._training_step = fit.training_step
@@ -55,7 +63,12 @@ class CompiledStep:
         progress, window = self._progress, self._window
         weight = None if window.size == 1 else window.weight(batch)
         scale = None if window.scaler is None else window.scaler.current()
-        output, loss = self.compiled(batch, index, progress.epoch, progress.global_step, weight, scale)
+        if self._whole is None:
+            output, loss = self.compiled(batch, index, progress.epoch, progress.global_step, weight, scale)
+        else:
+            follows = self.compiled.sequel = self._whole.of(batch)
+            output, loss = self.compiled(batch, index, progress.epoch, progress.global_step, weight, scale)
+            self._fit.is_updated = follows is not None and follows.is_done
         if loss is not None:
             window.count(batch)
         return output, loss

@@ -60,6 +60,8 @@ class Fit:
     """The module's own `optimizer_step`, where it has one."""
     backward: Callable[[Tensor, Tensor | None], None] = field(init=False, default=Tensor.backward)
     """Computes the gradients of a loss, weighted where more than one batch makes an update."""
+    is_updated: bool = field(init=False, default=False)
+    """Whether the update of this batch was made by the compiled step itself."""
     updates: int = field(init=False, default=1)
     """Updates of the latest batch that had one."""
     results: Results

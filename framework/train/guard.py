@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from framework.autodiff import Tensor
 from framework.autodiff.namespace import namespace_of
 from framework.backend import Backend
+from framework.backend.dtypes import dtype
 from framework.errors import NonFiniteError
 from framework.optim import Optimizer
 from framework.train.gradients import sum_of_squares
@@ -58,13 +59,17 @@ class DeviceGuard:
 
     def __init__(self, backend: Backend) -> None:
         self._ns = namespace_of(backend)
-        self._backend = backend
+        self.backend = backend
+        self.upcoming = 0
+        """The step that a program makes next."""
         self._ok: Any = None
         """On the device: whether all updates since the last look were finite."""
         self._good: Any = None
         """On the device: how many were."""
         self._before: Any = None
         """On the device: how many were before the step that was asked about last."""
+        self._held: tuple[Any, Any] | None = None
+        """On the device: the flag and the count of programs; where arrays are not written, true and zero."""
         self._first = self._last = 0
         """The step of the first of them, and the one that was asked about last."""
 
@@ -86,6 +91,26 @@ class DeviceGuard:
         self._last = step
         optimizer.apply_if = self._ok
 
+    def begin(self, like: Tensor) -> tuple[Any, Any]:
+        """The flag and the count, for a program that makes the update; where arrays are written, always the same."""
+        backend, ok, good = self.backend, self._ok, self._good
+        if self._held is None:
+            self._held = (
+                backend.asarray(True, dtype=dtype("bool"), device=like.device),
+                backend.asarray(0, dtype=dtype("int32"), device=like.device),
+            )
+        if ok is None:
+            self._first = self.upcoming
+        if not backend.writable:
+            return self._held if ok is None else (ok, good)
+        if ok is not self._held[0]:
+            self._held[0][...], self._held[1][...] = (True, 0) if ok is None else (ok, good)
+        return self._held
+
+    def settle(self, ok: Any, good: Any) -> None:
+        """The flag and the count after that update."""
+        self._ok, self._good, self._last = ok, good, self.upcoming
+
     def read(self) -> None:
         """Look at the flag.
 
@@ -94,9 +119,9 @@ class DeviceGuard:
         """
         if self._ok is None:
             return
-        ok, self._ok = bool(self._backend.to_numpy(self._ok)), None
+        ok, self._ok = bool(self.backend.to_numpy(self._ok)), None
         if not ok:
-            step = self._first + int(self._backend.to_numpy(self._good))
+            step = self._first + int(self.backend.to_numpy(self._good))
             raise NonFiniteError(f"step {step}: the loss or a gradient is NaN or infinite. {ADVICE}")
 
 

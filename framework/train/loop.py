@@ -105,14 +105,15 @@ def update(fit: Fit, index: int, loss: Tensor | None) -> bool:
     """The update that follows on the last batch of a window; whether one was made."""
     optimizer, progress, clip = fit.optimizer, fit.progress, fit.clip
     fit.window.correct(optimizer)
-    for hook in fit.hooks.before_step:
-        hook(optimizer)
-    fit.guard.check(loss, optimizer, progress.global_step + 1)
-    if clip is not None:
-        clip(optimizer)
-    if fit.own_step is not None:
-        return fit.own_step(index, loss)
-    optimizer.step()
+    if not fit.is_updated:  # by the compiled step itself
+        for hook in fit.hooks.before_step:
+            hook(optimizer)
+        fit.guard.check(loss, optimizer, progress.global_step + 1)
+        if clip is not None:
+            clip(optimizer)
+        if fit.own_step is not None:
+            return fit.own_step(index, loss)
+        optimizer.step()
     progress.global_step += 1
     if fit.step_schedulers:
         fit.step_schedules(progress.global_step)

@@ -194,7 +194,9 @@ def make_fit(trainer: Trainer, stage: Stage, saved: dict[str, Any] | None) -> Fi
     )
     if type(fit.move) is Mover:  # hooks around the transfer want what the host has
         train.resident = resident(train.loader, backend, trainer.strategy.device)
-    fit.compiled = compiled_step(fit, trainer.detect_anomaly) if trainer.compile else None
+    if trainer.compile:
+        clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        fit.compiled = compiled_step(fit, trainer.detect_anomaly, clip)
     resume.check(resume.gather(fit, None))
     fit.saved = saved
     return fit

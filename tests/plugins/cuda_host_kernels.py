@@ -142,7 +142,9 @@ def arguments(parameters: list[tuple[str, str]], given: tuple[Any, ...], types: 
                 held.append(ctypes.c_void_p(0))
                 continue
             element = kind.removeprefix("const ").rstrip("*").strip()
-            expected = np.dtype(types.get(element) or {"bool": np.bool_, "int": np.int32}.get(element, np.int64))
+            expected = np.dtype(
+                types.get(element) or {"bool": np.bool_, "int": np.int32, "double": np.float64}.get(element, np.int64)
+            )
             assert value.dtype == expected, f"{name} is {value.dtype}, not {expected}"
             assert value.flags.c_contiguous or value.flags.f_contiguous, f"{name} has gaps"
             held.append(ctypes.c_void_p(value.ctypes.data))

@@ -230,6 +230,8 @@ class StandIn:
             assert block == (256,)
             pointers, held = host_kernels.arguments(parameters, args, named)
 
+            held = held, [a.data.mem for a in args if isinstance(a, Array)]  # memory, as a graph's pool does, no arrays
+
             def run() -> None:
                 assert held
                 function(ctypes.c_uint(grid[0]), pointers)

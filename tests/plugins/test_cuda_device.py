@@ -87,6 +87,79 @@ def test_halves_are_float32_within_rounding(backend, dtype: str) -> None:
     np.testing.assert_allclose(rounded, exact, atol=0.15)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_of_halves_is_that_of_the_cpu_within_rounding(backend, causal: bool) -> None:
+    if "float16" not in [d.name for d in backend.dtypes]:
+        pytest.skip(f"{NAME!r} does not offer float16")
+    found = {}
+    for name, dtype in (("cpu", "float32"), (NAME, "float16")):
+        q, k, v, g = [t.to(dtype="float16") for t in drawn(registry.get("cpu"), 0, *[(2, 4, 64, 32)] * 4)]
+        q, k, v, g = [t.to(device=name, dtype=dtype) for t in (q, k, v, g)]
+        given = [fw.tensor(t, requires_grad=True) for t in (q, k, v)]
+        out = F.scaled_dot_product_attention(*given, is_causal=causal)
+        (out * g).sum().backward()
+        found[name] = [t.to(dtype="float32").numpy() for t in (out.detach(), *[t.grad for t in given])]
+    for ours, expected in zip(found[NAME], found["cpu"], strict=True):
+        np.testing.assert_allclose(ours, expected, atol=2e-2)
+
+
+class Captured:
+    """What a backend has made of the programs that it was given."""
+
+    def __init__(self, backend, monkeypatch) -> None:
+        self.whole = []
+        real = type(backend).capture
+
+        def capture(backend, program):
+            run = real(backend, program)
+            if program.state:
+                self.whole.append(run)
+            return run
+
+        monkeypatch.setattr(type(backend), "capture", capture)
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("make", [fw.optim.SGD, fw.optim.AdamW, fw.optim.Rprop])
+def test_a_whole_step_is_one_graph_and_equals_eager(backend, make, clip, tmp_path, monkeypatch) -> None:
+    captured = Captured(backend, monkeypatch)
+
+    class Net(fw.TrainModule):
+        def __init__(self):
+            super().__init__()
+            self.net = fw.nn.Sequential(fw.nn.Linear(784, 300), fw.nn.ReLU(), fw.nn.Linear(300, 10))
+
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            return F.cross_entropy(self.net(x), y)
+
+        def configure_optimizers(self):
+            arguments = {"momentum": 0.9} if make is fw.optim.SGD else {}
+            optimizer = make(self.parameters(), lr=1e-3, **arguments)
+            scheduler = fw.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    rng = np.random.default_rng(0)
+    data = fw.data.ArrayDataset(rng.standard_normal((2560, 784)).astype("float32"), rng.integers(0, 10, 2560))
+    found = []
+    for compiled in (False, True):
+        fw.seed_everything(0)
+        module = Net()
+        trainer = fw.Trainer(
+            backend=NAME, compile=compiled, max_epochs=2, gradient_clip_val=clip, logger=False,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+            default_root_dir=tmp_path,
+        )  # fmt: skip
+        trainer.fit(module, fw.data.DataLoader(data, 128))
+        found.append({name: value.numpy() for name, value in module.state_dict().items()})
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+    (run,) = captured.whole
+    if hasattr(run, "launches"):
+        assert not run.reason, run.reason
+        assert run.launches >= 30  # of 40 steps
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_training_reaches_the_accuracy_of_the_cpu(backend, tmp_path, precision: str) -> None:
     if precision == "bf16-mixed" and "bfloat16" not in [d.name for d in backend.dtypes]:

@@ -20,9 +20,10 @@ from fw_cuda.kernels import NAMES, OWNERS
 from framework import random
 from framework.autodiff import PRIMITIVES
 from framework.backend import KERNELS, host, registry
+from framework.backend.kernels import IN_PLACE
 from framework.data.transforms import Normalize
 from framework.errors import DTypeError
-from framework.testing.kernel_tests import KernelTests
+from framework.testing.kernel_tests import UPDATES, KernelTests
 from framework.testing.kit import parameters_of
 
 
@@ -43,8 +44,8 @@ class TestCudaKernels(KernelTests):
 
     def pytest_generate_tests(self, metafunc) -> None:
         """The cases, known without building anything."""
-        floats = [(name, dtype) for name in NAMES for dtype in ("float32", "float64")]
-        updates = [name for name in NAMES if name.endswith("_update")]
+        floats = [(name, dtype) for name in NAMES if name not in IN_PLACE for dtype in ("float32", "float64")]
+        updates = [name for name in NAMES if name in UPDATES]
         cases = {"test_kernel_signature": NAMES, "test_kernel_values": floats, "test_updates_in_a_row": updates}
         cases["test_kernel_pairs"] = []  # of attention, which is cuDNN's: test_cuda_attention.py
         if metafunc.function.__name__ in cases:
@@ -54,7 +55,7 @@ class TestCudaKernels(KernelTests):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kernel_is_of_the_contract_with_its_signature(name: str) -> None:
     method = getattr(OWNERS[name], name)
-    fallback = KERNELS.get(name) or PRIMITIVES[name].forward
+    fallback = KERNELS.get(name) or IN_PLACE.get(name) or PRIMITIVES[name].forward
     own = parameters_of(method)[1:]
     if fallback is None:
         assert [p[0] for p in own] == ["x"]

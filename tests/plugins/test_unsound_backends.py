@@ -11,7 +11,7 @@ from fw_cpu import CpuBackend
 
 import framework as fw
 from framework.autodiff import ops
-from framework.backend import Backend, registry
+from framework.backend import KERNELS, Backend, registry
 from framework.backend import dtypes as dt
 from framework.testing import BackendConformance
 
@@ -67,6 +67,18 @@ def _swapped_svd(x, *, full_matrices):
     """The values in another order than the vectors."""
     u, s, vh = np.linalg.svd(x, full_matrices=full_matrices)
     return u, s, np.flip(vh, axis=-2)
+
+
+def _steps_anyway(p, g, velocity, ok, numbers, at, decays, nesterov):
+    return KERNELS["sgd_step"](np, p, g, velocity, np.asarray(True), numbers, at, decays, nesterov)
+
+
+def _fills_a_copy(whole, *parts_and_values):
+    whole = whole.copy()
+    count = len(parts_and_values) // 2
+    for value in parts_and_values[count:]:
+        whole[: value.size] = value.reshape(-1)
+    return whole
 
 
 def _forgets_its_velocity(p, g, velocity, lr, momentum, dampening, weight_decay, nesterov):
@@ -138,7 +150,7 @@ TWO_DEVICES = {
 def _once(self, program):
     """Recorded values, whatever the inputs."""
     kept = []
-    return lambda *arrays: kept[0] if kept else kept.append(program.run(*arrays)) or kept[0]
+    return lambda *arrays, into=None: kept[0] if kept else kept.append(program.run(*arrays)) or kept[0]
 
 
 def _backwards(self, program):
@@ -258,6 +270,8 @@ UNSOUND = [
         ("attention", "attention_grad", "float32"),
     ),
     (kernels(sgd_update=_forgets_its_velocity), "test_updates_in_a_row", ("sgd_update",)),
+    (kernels(fill_parts=lambda whole, *parts_and_values: whole), "test_parts_of_a_whole_are_filled", ()),
+    (kernels(fill_parts=_fills_a_copy), "test_parts_of_a_whole_are_filled", ()),
     # capture against eager
     ({"capture": _backwards}, "test_capture_of_primitive", ("relu",)),
     ({"capture": _once}, "test_capture_of_primitive", ("exp",)),
@@ -265,6 +279,8 @@ UNSOUND = [
     ({"capture": _into_one_buffer}, "test_capture_shares_nothing", ()),
     ({"capture": _in_place}, "test_capture_shares_nothing", ()),
     ({"capture": _nowhere}, "test_capture_into", ()),
+    ({"capture": _once}, "test_capture_of_an_update", (True,)),
+    (kernels(sgd_step=_steps_anyway), "test_capture_of_an_update", (False,)),
     ({"capture": _of_as_many_as_it_takes}, "test_capture_counts_its_inputs", ()),
     # random
     (asarray(_floats_rounded), "test_random_floats", ("normal", "float32")),

@@ -36,6 +36,7 @@ class CudaBackend(Backend):
 
     name = "cuda"
     writable = True
+    captures_updates = True
     requirements = ("cupy", "array_api_compat")
     install = INSTALL
 

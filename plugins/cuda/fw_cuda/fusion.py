@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from framework.backend.program import Operation, Program
@@ -11,8 +12,41 @@ if TYPE_CHECKING:
     from fw_cuda.products import Products
 
 
+WRITERS = {"linear_dw": 2, "colsum": 1}
+"""Functions that write their result to an array that is given after so many others."""
+
+
 def fused(program: Program, products: Products) -> Program:
-    """The same program with each `relu` of a `linear` that nothing else reads computed by the product itself."""
+    """The same program with fewer launches."""
+    return _with_relu(_in_parts(program), products)
+
+
+def _in_parts(program: Program) -> Program:
+    """With each gradient that only goes to a part of a whole computed there, if the function can do so."""
+    fills = [operation for operation in program.operations if operation.primitive == "fill_parts"]
+    read = {n for operation in program.operations if operation.primitive != "fill_parts" for n in operation.reads}
+    outputs = {a for a in program.outputs if isinstance(a, int)}
+    parts: dict[int, int] = {}
+    for operation in fills:
+        numbers: list[Any] = list(operation.inputs[1:])
+        for part, value in zip(numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]):
+            if part not in read and value not in outputs:  # what was there is wanted, or what is there then leaves
+                parts[value] = part
+    if not parts:
+        return program
+    operations = tuple([_written(operation, parts) for operation in program.operations])
+    return replaced(program, operations, program.functions)
+
+
+def _written(operation: Operation, parts: dict[int, int]) -> Operation:
+    part = parts.get(operation.outputs[0])
+    if part is None or len(operation.inputs) != WRITERS.get(operation.primitive):
+        return operation
+    return Operation(operation.primitive, (*operation.inputs, part), operation.params, operation.outputs)
+
+
+def _with_relu(program: Program, products: Products) -> Program:
+    """With each `relu` of a `linear` that nothing else reads computed by the product itself."""
     reads = Counter(n for operation in program.operations for n in operation.reads)
     reads.update(a for a in program.outputs if isinstance(a, int))
     made = {operation.outputs[0]: operation for operation in program.operations if _is_linear(operation)}
@@ -33,7 +67,14 @@ def fused(program: Program, products: Products) -> Program:
     def found(name: str) -> Any:
         return products.linear_relu if name == "linear_relu" else functions(name)
 
-    return Program(program.inputs, program.constants, tuple(kept), program.outputs, program.values, found)
+    return replaced(program, tuple(kept), found)
+
+
+def replaced(program: Program, operations: tuple[Operation, ...], functions: Callable[[str], Any]) -> Program:
+    """The program with other operations and functions."""
+    return Program(
+        program.inputs, program.constants, operations, program.outputs, program.values, functions, program.state
+    )
 
 
 def _is_linear(operation: Operation) -> bool:

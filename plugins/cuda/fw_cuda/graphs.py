@@ -9,6 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from framework.errors import CompileWarning
+from fw_cuda.arrays import put
 from fw_cuda.fusion import fused
 from fw_cuda.running import RefusedError, naming
 
@@ -34,7 +35,8 @@ class Replay:
 
     An input whose address was the same in both calls, such as a parameter, is read where it is; so is an output
     written to the array that `into` has for it, if that array stays the same. Where such an address changes the
-    graph is recorded anew, without relying on that one.
+    graph is recorded anew, without relying on that one. State, what is a part of it, and what takes its place are
+    always read and written where they are.
 
     Between calls a graph holds no array of the caller's, but all that it works on itself: constants, buffers and the
     pool that they are from, which nobody else allocates from.
@@ -53,6 +55,7 @@ class Replay:
         """Launches of graphs so far."""
         self._cupy = cupy
         self._fused = fused(program, products)
+        self._state_in = [program.inputs.index(before) for before in program.state_in]
         self._entries: dict[Any, _Entry] = {}
         self._lock = Lock()
         if not products.can_be_captured:
@@ -84,19 +87,32 @@ class Replay:
         entry = self._entries.get(key)
         if entry is None:
             if len(self._entries) < MOST_LAYOUTS:
-                self._entries[key] = _Entry(arrays, into)
+                state = self._state_in, [j for j, n in enumerate(self.program.outputs) if n in self.program.state_out]
+                self._entries[key] = _Entry(arrays, into, *state)
             return self._eager(arrays, into)
         if entry.graph is not None and entry.fits(arrays, into):
             self.launches += 1
             return entry.graph.launch(arrays, into)
         entry.learn(arrays, into)
         entry.graph = None  # its memory is free for the next one
+        before = [(arrays[i], arrays[i].copy()) for i in self._state_in]
         while entry.graph is None:
             try:
                 entry.graph = Recorded(cupy, self._fused, arrays, into, entry.fixed, entry.written)
             except _LentError as lent:
-                del entry.fixed[lent.index]
+                self._put_back(before)
+                entry.rely_less(lent.index)
+            except Exception:
+                self._put_back(before)
+                raise
         return entry.graph.first(into)
+
+    def _put_back(self, before: list[tuple[Array, Array]]) -> None:
+        """Give state the values that it had before a run that does not count."""
+        if before:
+            self._cupy.cuda.Device().synchronize()
+        for array, values in before:
+            array[...] = values
 
     def _eager(self, arrays: tuple[Array, ...], into: tuple[Any, ...]) -> tuple[Any, ...]:
         """Operation by operation; outputs share no memory with inputs and constants."""
@@ -105,7 +121,7 @@ class Replay:
         found = []
         for output, target in zip(outputs, into):
             if target is not None:
-                target[...] = output
+                put(output, target)
                 found.append(target)
             elif isinstance(output, self._cupy.ndarray):
                 if any(_memory(output) is memory for memory in apart):
@@ -130,8 +146,11 @@ class Replay:
 class _Entry:
     """What is known of calls of one layout: the graph, and which addresses stay the same."""
 
-    def __init__(self, arrays: Sequence[Array], into: Sequence[Any]) -> None:
+    def __init__(
+        self, arrays: Sequence[Array], into: Sequence[Any], state_in: Sequence[int], state_out: Sequence[int]
+    ) -> None:
         self.graph: Recorded | None = None
+        self._state_in, self._state_out = state_in, state_out
         self.fixed: dict[int, int] = {i: a.data.ptr for i, a in enumerate(arrays)}
         """Inputs that are read where they are, with their addresses."""
         self.written: dict[int, int] = {j: t.data.ptr for j, t in enumerate(into) if t is not None}
@@ -147,9 +166,26 @@ class _Entry:
         """Rely on those addresses only that are the same again."""
         self._left -= 1
         if self._left < 0:
+            if self._state_in:
+                raise RefusedError("the state moves in memory")
             self.fixed, self.written = {}, {}
         self.fixed = {i: p for i, p in self.fixed.items() if arrays[i].data.ptr == p}
         self.written = {j: p for j, p in self.written.items() if into[j] is not None and into[j].data.ptr == p}
+        spans = [(arrays[i].data.ptr, arrays[i].data.ptr + arrays[i].nbytes) for i in self._state_in]
+        self._kept = {i for i, a in enumerate(arrays) if any(start <= a.data.ptr < stop for start, stop in spans)}
+        self._kept.update(self._state_in)
+        self.fixed |= {i: arrays[i].data.ptr for i in self._kept}
+        self.written |= {j: into[j].data.ptr for j in self._state_out if into[j] is not None}
+
+    def rely_less(self, index: int) -> None:
+        """Do not read this input where it is.
+
+        Raises:
+            RefusedError: it is a part of the state.
+        """
+        if index in self._kept:
+            raise RefusedError("an output is a part of the state")
+        del self.fixed[index]
 
 
 class _LentError(Exception):
@@ -198,8 +234,9 @@ class Recorded:
             self._buffers = {i: a.copy() for i, a in enumerate(arrays) if i not in fixed}
             inputs = [self._buffers.get(i, a) for i, a in enumerate(arrays)]
             self._outputs = self._run(inputs, into)  # compiles, chooses algorithms, and fills the pool
+            of_state = [j for j, number in enumerate(program.outputs) if number in program.state_out]
             for i in fixed:
-                if any(_memory(output) is _memory(arrays[i]) for output in self._outputs):
+                if any(_memory(o) is _memory(arrays[i]) for j, o in enumerate(self._outputs) if j not in of_state):
                     raise _LentError(i)
             with cupy.cuda.using_allocator(outside):
                 self._first = [o.copy() if isinstance(o, cupy.ndarray) else None for o in self._outputs]
@@ -213,7 +250,7 @@ class Recorded:
         outputs: list[Any] = []
         for j, output in enumerate(self._program.run(*inputs)):
             if j in self._written:
-                into[j][...] = output
+                put(output, into[j])
             outputs.append(None if j in self._written or self._literals[j] else output)
         return outputs
 
@@ -264,7 +301,7 @@ class Recorded:
             return target
         if target is None:
             return output if fresh else output.copy()
-        target[...] = output
+        put(output, target)
         return target
 
 

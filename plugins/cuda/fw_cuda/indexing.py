@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fw_cuda.arrays import Array, computes, count, integer, is_c, name_of
+from fw_cuda.arrays import Array, computes, count, integer, is_c, name_of, put
 from fw_cuda.sources import OTHERS, Kernels, blocks_for
 
-NAMES = ("scatter_add", "set_item", "get_item", "embedding_grad", "gather_normalized")
+NAMES = ("scatter_add", "set_item", "get_item", "embedding_grad", "gather_normalized", "fill_parts")
 
 MOST_INDICES = 4096
 """Up to so many indices every row of the gradient looks at all of them, which makes the order of its sum fixed."""
@@ -23,6 +23,13 @@ class Indexing:
 
     def __init__(self, cupy: Any, kernels: Kernels) -> None:
         self._cupy, self._kernels = cupy, kernels
+
+    def fill_parts(self, whole: Array, *parts_and_values: Array) -> Array:
+        """Copies of those values that are not where they belong already."""
+        n = len(parts_and_values) // 2
+        for part, value in zip(parts_and_values[:n], parts_and_values[n:]):
+            put(value, part)
+        return whole
 
     def embedding_grad(self, g: Array, indices: Array, rows: int, padding_idx: int | None = None) -> Array:
         """Zeros (rows, n) with `g` added at rows `indices`: one launch, or by atomic additions for many indices."""

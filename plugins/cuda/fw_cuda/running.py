@@ -7,6 +7,7 @@ from typing import Any
 
 from framework.backend.program import Program
 from framework.errors import FrameworkError
+from fw_cuda.fusion import replaced
 
 
 class RefusedError(FrameworkError):
@@ -26,6 +27,4 @@ def naming(program: Program) -> Program:
 
         return computed
 
-    return Program(
-        program.inputs, program.constants, program.operations, program.outputs, program.values, functions=found
-    )
+    return replaced(program, program.operations, found)

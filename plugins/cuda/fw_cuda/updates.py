@@ -10,7 +10,7 @@ from framework.errors import DTypeError
 from fw_cuda.arrays import NULL, Array, alike, computes, double, flag, integer, name_of
 from fw_cuda.sources import Kernels, blocks_for
 
-NAMES = ("sgd_update", "adam_update", "rprop_update")
+NAMES = ("sgd_update", "adam_update", "rprop_update", "sgd_step", "adam_step", "rprop_step")
 
 
 class Updates:
@@ -52,7 +52,7 @@ class Updates:
         else:
             p, g = self._ready("SGD", p, g)
         hyper = double(lr), double(momentum), double(1.0 - dampening), double(weight_decay), flag(nesterov), flag(mode)
-        self._launch("fw_sgd", (p, g, velocity if mode else NULL), *hyper)
+        self._launch("fw_sgd", (p, g, velocity if mode else NULL), *hyper, NULL)
         return p, velocity
 
     def adam_update(
@@ -73,7 +73,7 @@ class Updates:
         b1, b2 = betas
         rate, root = lr / (1.0 - b1**step), (1.0 - b2**step) ** 0.5
         l2, shrink = (0.0, lr * weight_decay) if decoupled else (weight_decay, 0.0)
-        self._launch("fw_adam", (p, g, m, v), *map(double, (rate, b1, b2, root, eps, l2, shrink)))
+        self._launch("fw_adam", (p, g, m, v), *map(double, (rate, b1, b2, root, eps, l2, shrink)), NULL)
         return p, m, v
 
     def rprop_update(
@@ -87,8 +87,65 @@ class Updates:
     ) -> tuple[Array, Array, Array]:
         """One step of iRprop−."""
         p, g, previous, step_size = self._ready("Rprop", p, g, previous, step_size)
-        self._launch("fw_rprop", (p, g, previous, step_size), *map(double, (*etas, *step_sizes)))
+        self._launch("fw_rprop", (p, g, previous, step_size), *map(double, (*etas, *step_sizes)), NULL)
         return p, previous, step_size
+
+    # -- within a program: `ok` and the numbers are read when the graph runs ---------------------------
+
+    def sgd_step(
+        self,
+        p: Array,
+        g: Array,
+        velocity: Array | None,
+        ok: Array,
+        numbers: Array,
+        at: int,
+        decays: bool,
+        nesterov: bool,
+    ) -> tuple[Array, Array | None]:
+        """One step of SGD."""
+        mode = 0 if velocity is None else 2
+        if mode:
+            p, g, velocity = self._ready("SGD", p, g, velocity)
+        else:
+            p, g = self._ready("SGD", p, g)
+        hyper = double(0), double(0), double(0), double(decays), flag(nesterov), flag(mode)
+        with self.where_holds(ok):
+            self._launch("fw_sgd", (p, g, velocity if mode else NULL), *hyper, self._doubles(numbers, at))
+        return p, velocity
+
+    def adam_step(
+        self,
+        p: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        ok: Array,
+        numbers: Array,
+        at: int,
+        decays: bool,
+        decoupled: bool,
+    ) -> tuple[Array, Array, Array]:
+        """One step of Adam or AdamW."""
+        p, g, m, v = self._ready("Adam", p, g, m, v)
+        hyper = [*[0.0] * 5, decays and not decoupled, decays and decoupled]
+        with self.where_holds(ok):
+            self._launch("fw_adam", (p, g, m, v), *map(double, hyper), self._doubles(numbers, at))
+        return p, m, v
+
+    def rprop_step(
+        self, p: Array, g: Array, previous: Array, step_size: Array, ok: Array, numbers: Array, at: int
+    ) -> tuple[Array, Array, Array]:
+        """One step of iRprop−."""
+        p, g, previous, step_size = self._ready("Rprop", p, g, previous, step_size)
+        with self.where_holds(ok):
+            arrays = p, g, previous, step_size
+            self._launch("fw_rprop", arrays, *map(double, [0.0] * 4), self._doubles(numbers, at))
+        return p, previous, step_size
+
+    @staticmethod
+    def _doubles(numbers: Array, at: int) -> Array:
+        return (numbers if name_of(numbers) == "float64" else numbers.astype("float64"))[at:]
 
     def _ready(self, name: str, *arrays: Array) -> tuple[Array, ...]:
         """The arrays; copies by rows where they lie in memory in different ways."""

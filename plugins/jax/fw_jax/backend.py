@@ -25,6 +25,7 @@ class JaxBackend(Backend):
     """
 
     name = "jax"
+    captures_updates = True
     requirements = ("jax",)
     install = INSTALL
 
@@ -95,8 +96,9 @@ class JaxBackend(Backend):
         return self.xp.array(array, copy=True)
 
     def capture(self, program: Program) -> Callable[..., tuple[Any, ...]]:
-        """The program as one function compiled by XLA, anew for other shapes and dtypes."""
-        run = self.jax.jit(program.run)
+        """The program as one function compiled by XLA, anew for other shapes and dtypes; state is donated."""
+        donated = tuple([program.inputs.index(number) for number in program.state_in])
+        run = self.jax.jit(program.run, donate_argnums=donated)
 
         def replay(*arrays: Any, into: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
             return tuple(run(*arrays))

@@ -1,14 +1,19 @@
 // Updates of optimizers, in place, one launch for all parameters that lie side by side. Where `apply` is not null and
-// false, nothing is updated.
+// false, nothing is updated. Where `numbers` is not null, it holds what else would be arguments: in a graph these are
+// constants, and rates are not.
 
 // mode 0 is without momentum, 1 the first step with it, 2 a later one.
 extern "C" __global__ void fw_sgd(
     T* p, const T* g, T* v, const bool* apply, index_t n, double lr, double momentum, double kept,
-    double weight_decay, int nesterov, int mode
+    double weight_decay, int nesterov, int mode, const double* numbers
 ) {
     if (apply && !*apply) {
         if (mode == 1) FW_EACH(i, n) v[i] = T(A(0));  // it would have begun with this step
         return;
+    }
+    if (numbers) {
+        lr = numbers[0], momentum = numbers[1], kept = numbers[2];
+        if (weight_decay != 0.0) weight_decay = numbers[3];
     }
     const A rate = A(lr), decay = A(weight_decay), m = A(momentum), k = A(kept);
     FW_EACH(i, n) {
@@ -26,9 +31,14 @@ extern "C" __global__ void fw_sgd(
 // rate is lr / (1 - b1^step), root is sqrt(1 - b2^step); l2 goes into the gradient, shrink off the parameter.
 extern "C" __global__ void fw_adam(
     T* p, const T* g, T* m, T* v, const bool* apply, index_t n, double rate, double b1, double b2, double root, double eps, double l2,
-    double shrink
+    double shrink, const double* numbers
 ) {
     if (apply && !*apply) return;
+    if (numbers) {
+        rate = numbers[0], b1 = numbers[1], b2 = numbers[3], root = numbers[5], eps = numbers[6];
+        if (l2 != 0.0) l2 = numbers[7];
+        if (shrink != 0.0) shrink = numbers[7];
+    }
     const A keep = A(b1), take = A(1.0 - b1), keep2 = A(b2), take2 = A(1.0 - b2);
     FW_EACH(i, n) {
         A q = A(p[i]);
@@ -42,9 +52,11 @@ extern "C" __global__ void fw_adam(
 }
 
 extern "C" __global__ void fw_rprop(
-    T* p, const T* g, T* previous, T* steps, const bool* apply, index_t n, double down, double up, double least, double most
+    T* p, const T* g, T* previous, T* steps, const bool* apply, index_t n, double down, double up, double least, double most,
+    const double* numbers
 ) {
     if (apply && !*apply) return;
+    if (numbers) down = numbers[0], up = numbers[1], least = numbers[2], most = numbers[3];
     FW_EACH(i, n) {
         const A agree = A(g[i]) * A(previous[i]);
         A step = A(steps[i]) * (agree > A(0) ? A(up) : agree < A(0) ? A(down) : A(1));
