@@ -69,7 +69,8 @@ def train(config: Config, args: argparse.Namespace) -> int:
         if stop.checkpoint is not None:
             note(f"to go on: {same_command(args)} --resume auto")
         return stop.exit_code
-    note(f"done: {run.trainer.log_dir}")
+    folder = run.trainer.log_dir
+    note("done; nothing was written" if folder is None else f"done: {folder}")
     return DONE
 
 

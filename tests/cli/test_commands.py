@@ -52,6 +52,13 @@ def test_a_run_leaves_its_config_rows_checkpoints_and_summary(fw):
     assert "fw: done: runs/my/version_0" in done.err
 
 
+def test_a_run_that_leaves_nothing_says_so(fw):
+    done = fw("train", "my.yaml", "--trainer.fast_dev_run", "true")
+    assert done.code == 0
+    assert not (fw.folder / "runs").exists()
+    assert done.err.endswith("fw: done; nothing was written\n")
+
+
 def test_the_written_config_is_complete_and_runs_alike(fw):
     fw("train", "my.yaml", "--trainer.log_every_n_steps", "1")
     written = config("runs/my/version_0")
