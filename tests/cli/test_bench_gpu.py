@@ -44,7 +44,8 @@ def test_contenders_take_turns() -> None:
 @pytest.mark.slow
 @pytest.mark.reference
 @pytest.mark.filterwarnings("ignore")
-def test_a_rehearsal_measures_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rehearsal_measures_every_row(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # as Lightning sets it when it is imported
     assert gpu.main(["--rehearse", "--rounds", "1"]) == 0
     said = capsys.readouterr().out
     assert "these figures mean nothing" in said
