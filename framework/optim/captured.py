@@ -40,11 +40,13 @@ class Update:
 
     Attributes:
         is_done: whether the last call was followed by the update.
+        by_norm: whether it clips by the norm of all gradients.
     """
 
     def __init__(self, optimizer: Optimizer, clip: tuple[float, str], flags: Flags) -> None:
         self.optimizer, self.clip, self.flags = optimizer, clip, flags
         self.is_done = False
+        self.by_norm = bool(clip[0]) and clip[1] == "norm"
         self._plans: dict[Any, _Plan] = {}
         self._rates: tuple[list[float], Array] = ([], None)
         self._wide: DType | None = None
@@ -74,10 +76,9 @@ class Update:
 
     def _takes(self, parts: list[Part]) -> bool:
         """Whether all is in one place, and wide enough for the squares of a norm."""
-        by_norm = bool(self.clip[0]) and self.clip[1] == "norm"
         first = parts[0].like
         return all(
-            p._ns is first._ns and p.device == first.device and (p.dtype.itemsize >= 4 or not by_norm)
+            p._ns is first._ns and p.device == first.device and (p.dtype.itemsize >= 4 or not self.by_norm)
             for p in [part.like for part in parts]
         )
 
@@ -126,8 +127,8 @@ class _Plan:
             apart += own
             found.append(g)
         ok_before, good_before, rates = [nodes.input(array) for array in (*self._flags, self._rates)]
-        by_norm = self._update.clip[0] and self._update.clip[1] == "norm"  # which is added up gradient by gradient
-        squares = [nodes("sum_of_squares", g, like=(_scalar(nodes, g),))[0] for g in (apart if by_norm else found)]
+        summed = apart if self._update.by_norm else found  # a norm is added up gradient by gradient
+        squares = [nodes("sum_of_squares", g, like=(_scalar(nodes, g),))[0] for g in summed]
         total = _sum(nodes, squares)
         ok, good = nodes("latch", total, value, ok_before, good_before, like=(ok_before, good_before))
         pairs = [(ok_before, ok), (good_before, good)] if self.is_in_place else []

@@ -26,6 +26,7 @@ class Part(ABC):
     Attributes:
         leaves: the leaves of its parameters.
         like: one of its parameters.
+        keys: the names of the arrays of its state.
         count: how many results there are.
     """
 
@@ -35,7 +36,8 @@ class Part(ABC):
 
     def __init__(self, node: UpdateNode, at: int, maximize: bool) -> None:
         self.node, self.at, self.maximize = node, at, maximize
-        self.count = 2 + sum(key is not None for key in node.state)
+        self.keys = [key for key in node.state if key is not None]
+        self.count = 2 + len(self.keys)
 
     def key(self) -> Any:
         """What makes it another program."""
@@ -95,7 +97,7 @@ class Single(Part):
 
     def inputs(self) -> list[Array]:
         """A gradient that is added to, and the state."""
-        own = [self._state[key] for key in self.node.state if key is not None]
+        own = [self._state[key] for key in self.keys]
         return [self._leaf.grad, *own] if self._adds else own
 
     def targets(self) -> list[Array]:
@@ -121,8 +123,7 @@ class Single(Part):
     def commit(self, arrays: list[Array]) -> None:
         """Keep them."""
         self._leaf.grad, self.like._data, *state = arrays
-        for key, array in zip([key for key in self.node.state if key is not None], state):
-            self._state[key] = array
+        self._state.update(zip(self.keys, state))
         if "step" in self._state:
             self._state["step"] += 1
 
@@ -144,7 +145,7 @@ class Neighbours(Part):
 
     def _state(self) -> list[Array]:
         state: Any = self._run.state
-        return [state[key] for key in self.node.state if key is not None]
+        return [state[key] for key in self.keys]
 
     def inputs(self) -> list[Array]:
         """The gradients as one array and one by one, the values, the state."""

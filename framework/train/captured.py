@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from framework.optim import Optimizer
 from framework.optim.captured import Update
-from framework.train.batches import batch_size_of
 from framework.train.guard import DeviceGuard
 from framework.train.hooks import overridden
 from framework.train.module import TrainModule
@@ -31,16 +30,9 @@ class WholeStep:
 
     def of(self, batch: Any) -> Update | None:
         """What follows on this batch; None where no update does, or one that is made by itself."""
-        fit, window = self._fit, self._fit.window
-        if window.done + 1 != window.size or window.used != window.done:
+        fit = self._fit
+        if _has_hooks(fit) or fit.optimizer.needs_closure or not fit.window.is_filled_by(batch):
             return None
-        if _has_hooks(fit) or fit.optimizer.needs_closure:
-            return None
-        if window.size > 1:
-            length = batch_size_of(batch) or 1
-            first = window.first if window.used else length
-            if (window.samples if window.used else 0) + length != window.size * first:
-                return None
         if "step" in vars(fit.optimizer) or not _steps_as_it_is(fit.optimizer):
             return None
         if self._update is None or self._update.optimizer is not fit.optimizer:

@@ -232,6 +232,13 @@ class Window:
             self.first = length
         self.samples += length
 
+    def is_filled_by(self, batch: Any) -> bool:
+        """Whether this batch makes the window whole, with a loss of each and all of one length on average."""
+        if self.done + 1 != self.size or self.used != self.done:
+            return False
+        length = batch_size_of(batch) or 1
+        return self.size == 1 or self.samples + length == self.size * (self.first or length)
+
     def closes(self, is_last: bool) -> bool:
         """Count a batch; whether an update follows."""
         self.done += 1

@@ -37,3 +37,26 @@ def host_kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if cuda_host_kernels.COMPILER is None:
         pytest.skip("no C++ compiler here")
     return cuda_host_kernels.built(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture
+def made_with_cudnn(host_kernels: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a backend on the stand-ins with a room of kernels that are cuDNN's; gives it, and cuDNN as the plugin has it."""
+    import cuda_stand_in
+    from cuda_stand_in_blas import Blas
+    from cudnn_stand_in import CuDNN
+    from fw_cuda.cudnn import Library
+
+    from framework.backend import registry
+
+    def make(room: Any, names: Any, refuses: Any, **options: Any) -> Any:
+        cupy = cuda_stand_in.StandIn(host_kernels)
+        monkeypatch.setitem(sys.modules, "cudnn", CuDNN(cupy, refuses))
+        backend = cuda_stand_in.backend_class(cupy, Blas(), "cuda", **options)()
+        library = Library(cupy)
+        found = room(cupy, backend.products.matmul, library)
+        backend.kernels = {**backend.kernels, **{name: getattr(found, name) for name in names}}
+        monkeypatch.setitem(registry._instances, "cuda", backend)
+        return backend, library
+
+    return make

@@ -10,12 +10,10 @@ import sys
 from functools import partial
 from types import SimpleNamespace
 
-import cuda_stand_in
 import numpy as np
 import pytest
 import streamed_attention
-from cuda_stand_in_blas import Blas
-from cudnn_stand_in import ORDER_OF_ATTENTION, CuDNN
+from cudnn_stand_in import ORDER_OF_ATTENTION
 from fw_cuda import attention
 from fw_cuda.attention import NAMES, Attention, Problem
 from fw_cuda.cudnn import Library
@@ -33,20 +31,9 @@ from framework.testing.kit import parameters_of
 
 
 @pytest.fixture
-def made(host_kernels, monkeypatch):
+def made(made_with_cudnn):
     """Makes a backend on the stand-in with this attention; gives it, and cuDNN as the plugin has it."""
-
-    def make(refuses=lambda graph: False):
-        cupy = cuda_stand_in.StandIn(host_kernels)
-        monkeypatch.setitem(sys.modules, "cudnn", CuDNN(cupy, refuses))
-        backend = cuda_stand_in.backend_class(cupy, Blas(), "cuda", has_halves=True)()
-        library = Library(cupy)
-        found = Attention(cupy, backend.products.matmul, library)
-        backend.kernels = {**backend.kernels, **{name: getattr(found, name) for name in NAMES}}
-        monkeypatch.setitem(registry._instances, "cuda", backend)
-        return backend, library
-
-    return make
+    return lambda refuses=lambda graph: False: made_with_cudnn(Attention, NAMES, refuses, has_halves=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import sys
 
-import cuda_stand_in
 import numpy as np
 import pytest
-from cuda_stand_in_blas import Blas
-from cudnn_stand_in import ORDER, CuDNN
+from cudnn_stand_in import ORDER
 from fw_cuda import attention, convolution, kernels
 from fw_cuda import cudnn as room
 from fw_cuda.convolution import NAMES, OF_ANY, Convolutions, Problem
@@ -30,20 +28,9 @@ from framework.testing.kit import parameters_of
 
 
 @pytest.fixture
-def made(host_kernels, monkeypatch):
-    """Makes a backend on the stand-in with these convolutions; gives it, and them."""
-
-    def make(refuses=lambda graph: False):
-        cupy = cuda_stand_in.StandIn(host_kernels)
-        monkeypatch.setitem(sys.modules, "cudnn", CuDNN(cupy, refuses))
-        backend = cuda_stand_in.backend_class(cupy, Blas(), "cuda")()
-        library = Library(cupy)
-        found = Convolutions(cupy, backend.products.matmul, library)
-        backend.kernels = {**backend.kernels, **{name: getattr(found, name) for name in NAMES}}
-        monkeypatch.setitem(registry._instances, "cuda", backend)
-        return backend, library
-
-    return make
+def made(made_with_cudnn):
+    """Makes a backend on the stand-in with these convolutions; gives it, and cuDNN as the plugin has it."""
+    return lambda refuses=lambda graph: False: made_with_cudnn(Convolutions, NAMES, refuses)
 
 
 @pytest.mark.parametrize("name", NAMES)
