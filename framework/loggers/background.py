@@ -93,6 +93,8 @@ class Feeder:
     def _takes(self, item: Any) -> bool:
         if self.alive and self._closing is None and len(self._items) < self.CAPACITY:
             self._items.append(item)
+            if not self.alive:  # given up meanwhile, and what waited may have been dropped before this came
+                self._drop_all()
             return True
         if self.alive and self._closing is None:
             self._trouble(f"is {self.CAPACITY} items behind, so newer ones are dropped")
@@ -135,6 +137,7 @@ class Feeder:
     def _wait(self, done: Callable[[], bool]) -> bool:
         while self._thread.is_alive() and not done():
             if not self.alive:
+                self._thread.join(self.POLL_S)  # it may be dropping what waited, which an exit would cut off
                 return False
             since = self._since
             if self._busy and time.monotonic() - since > self._limit:

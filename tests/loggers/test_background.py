@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 import pytest
 
@@ -137,3 +138,28 @@ def test_a_client_that_hangs_is_left_behind():
     assert not feeder.close(True)
     release.set()
     feeder._thread.join()
+
+
+def test_what_is_put_while_the_client_is_given_up_is_dropped():
+    class Fails(Recorder):
+        fail = threading.Event()
+
+        def start(self) -> None:
+            assert self.fail.wait(10)
+            raise SystemExit(3)
+
+        def drop(self, item) -> None:
+            self.items.append(("dropped", item))
+
+    class GivenUpBeforeItIsThere(deque):
+        def append(self, item) -> None:
+            client.fail.set()
+            feeder._thread.join(10)
+            super().append(item)
+
+    client = Fails()
+    feeder = Feeder(client)
+    feeder._items = GivenUpBeforeItIsThere()
+    feeder.put("late")
+    feeder.put("later")
+    assert client.items == [("dropped", "late"), ("dropped", "later")]
