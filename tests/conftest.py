@@ -43,6 +43,7 @@ VARIABLES_THAT_STAY = (
     "_WANDB",
     "KMP_",
     "TF_",
+    "TPU_",
     "CRC32C_",
     "TORCHINDUCTOR_",
     "XLA_",

@@ -30,7 +30,11 @@ class _Segment:
         self.sinks = [(e.fn, e.inputs) for e in effects if e.kind == "sink"]
         self.acts = [(fn, n, fn.leaf if isinstance(fn, Accumulate) else None) for fn, n in self.sinks]
         self.barrier = next((e for e in effects if e.kind == "barrier"), None)
+        self.follows: Sequel | None = None
+        """The barrier as what follows on the program, where it can be that."""
         self.passed: list[int] = []
+        self.wanted: set[int] = set()
+        """The values that come later, or are returned."""
         self.leaves: dict[Any, int] = {}
         """Leaves that get one gradient, each with its number."""
         self._continued: dict[Plan, Continued | None] = {}
@@ -64,6 +68,8 @@ class _Segment:
             (*state, *rest), program.constants, program.operations, outputs, program.values, program.functions
         )
         self.run = recorder.ns.backend.capture(self.program)
+        if self.barrier is not None and recorder.ns.backend.captures_updates and outputs:
+            self.follows = getattr(self.barrier.fn, "sequel", _nothing)()
         sinks = self.sinks if recorder.ns.backend.writable else []  # no place is kept that nothing can be written into
         leaves = {n[0]: fn.leaf for fn, n in reversed(sinks) if isinstance(fn, Accumulate)}
         first = {leaf: n for n, leaf in reversed(leaves.items())}  # a leaf's first gradient goes into its slot
@@ -71,16 +77,15 @@ class _Segment:
         self.has_slots = any(leaf is not None for leaf in self.slots)
         self.leaves = _once(self.sinks)
 
-    def _draw(self, env: list[Any]) -> None:
-        """Make what comes out of nothing."""
+    def draw(self, env: list[Any]) -> None:
+        """Make what comes out of nothing, which is done before anything else."""
         for make, numbers in self.sources:
             made = make()
             for number in numbers:
                 env[number] = made._array()
 
     def run_program(self, env: list[Any]) -> bool:
-        """Draw and compute; whether anything is to be done with it."""
-        self._draw(env)
+        """Compute; whether anything is to be done with it."""
         if self.outputs:
             arrays = [t._data for t in self.state] + [env[n] for n in self.rest]
             into = None
@@ -92,10 +97,10 @@ class _Segment:
                     leaf.slot = array
         return bool(self.sinks) or self.barrier is not None
 
-    def run_with(self, sequel: Sequel, env: list[Any], wanted: set[int], value: int | None, ns: Any) -> Plan | None:
+    def run_with(self, sequel: Sequel, env: list[Any], value: int | None, ns: Any) -> Plan | None:
         """The same with what follows, in one program, if that can be; what was done then."""
         self.is_spoilt = False
-        plan = sequel.plan(list(self.leaves))
+        plan = sequel.plan(self.leaves)
         if plan is None:
             return None
         if plan not in self._continued:
@@ -103,13 +108,13 @@ class _Segment:
                 return None
             self._continued[plan] = None  # if this fails it is not tried again
             numbers = [self.leaves[leaf] for leaf in plan.leaves]
-            read = wanted.union(*[n for _, n, leaf in self.acts if leaf is None or leaf not in plan.leaves])
+            read = self.wanted.union(*[n for _, n, leaf in self.acts if leaf is None or leaf not in plan.leaves])
             kept = [n for n in self.outputs if n in read]
-            self._continued[plan] = continued(ns, self.program, self.state, plan, numbers, kept, value)
+            if read.isdisjoint(self.program.inputs[: len(self.state)]):  # else written over before it is looked at
+                self._continued[plan] = continued(ns, self.program, self.state, plan, numbers, kept, value)
         found = self._continued[plan]
         if found is None:
             return None
-        self._draw(env)
         try:
             outputs = found([env[n] for n in self.rest])
         except Exception as error:
@@ -119,7 +124,7 @@ class _Segment:
                 raise
             text = f"compile: the update is not part of the program: {type(error).__name__}: {error}"
             warnings.warn(text, CompileWarning, stacklevel=7)
-            raise
+            return None
         for number, array in zip(found.kept, outputs):
             env[number] = array
         sequel.done()
@@ -141,10 +146,14 @@ class _Segment:
                 fn(*[env[n] for n in numbers])
         for n in self.passed:
             env[n] = None  # who asks whether a gradient is held by others is not to find this call
-        if self.barrier is not None:
+        if self.barrier is not None and (done is None or self.follows is None):
             out = self.barrier.fn()
             for number in self.barrier.outputs:
                 env[number] = out._array()
+
+
+def _nothing() -> None:
+    return None
 
 
 def _once(sinks: list[tuple[Any, tuple[int, ...]]]) -> dict[Any, int]:
@@ -190,6 +199,9 @@ class Replay:
         self.fresh = recorder.fresh
         self.size = len(recorder.values)
         self.has_acted = False
+        last = returned[-1] if returned else None
+        last = returned[last.what] if last is not None and last.kind == "same" else last
+        self._value = last.what if last is not None and last.kind == "tensor" else None
         self.prelude, reads, self.reason = _prelude(recorder)
         self.segments = self._segments(recorder)
         read = {n for n, _, _ in recorder.checks} | {r.what for r in returned if r.kind in ("array", "tensor")}
@@ -218,6 +230,7 @@ class Replay:
         wanted = {r.what for r in self.returned if r.kind in ("array", "tensor")}
         for segment in reversed(segments):
             here = wanted | {n for _, numbers in segment.sinks for n in numbers}
+            segment.wanted = set(wanted)
             segment.prepare(recorder, here)
             segment.passed = [
                 numbers[0] for fn, numbers in segment.sinks if isinstance(fn, Accumulate) and numbers[0] not in wanted
@@ -258,8 +271,9 @@ class Replay:
         """What the call returns, after doing what it does; and what follows on it, if that can be."""
         env = self._given(arrays, numbers)
         self.has_acted = False
-        if sequel is None or not self._goes_on(sequel, env):
-            for segment in self.segments:
+        for segment in self.segments:
+            segment.draw(env)
+            if (sequel is None and segment.follows is None) or not self._goes_on(segment, sequel, env):
                 if segment.run_program(env):
                     self.has_acted = True
                 segment.act(env)
@@ -268,17 +282,19 @@ class Replay:
             leaves.append(leaves[r.what] if r.kind == "same" else self._leaf(r, arguments, env, numbers))
         return tree.unflatten(self.structure, leaves)
 
-    def _goes_on(self, sequel: Sequel, env: list[Any]) -> bool:
-        """Run the only segment with what follows on it, if that can be."""
-        if len(self.segments) != 1 or self.segments[0].barrier is not None or not self.segments[0].outputs:
-            return False
-        segment, last = self.segments[0], self.returned[-1]
-        wanted = {r.what for r in self.returned if r.kind in ("array", "tensor")}
-        last = self.returned[last.what] if last.kind == "same" else last
+    def _goes_on(self, segment: _Segment, sequel: Sequel | None, env: list[Any]) -> bool:
+        """Run a segment with what follows on it, if that can be: its barrier, or what follows on the call."""
+        value, follows = None, segment.follows
+        if follows is None:
+            if sequel is None or len(self.segments) != 1 or segment.barrier is not None or not segment.outputs:
+                return False
+            follows, value = sequel, self._value
+            if value is None:
+                return False
         try:
-            plan = segment.run_with(sequel, env, wanted, last.what if last.kind == "tensor" else None, self.ns)
+            plan = segment.run_with(follows, env, value, self.ns)
         except Exception:
-            self.has_acted = segment.is_spoilt
+            self.has_acted = self.has_acted or segment.is_spoilt
             raise
         if plan is None:
             return False

@@ -6,7 +6,7 @@ call which arrays go in and what is done with those that come out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from sys import getrefcount
 from typing import Any, Protocol
@@ -87,7 +87,9 @@ class Plan(Protocol):
     leaves: Sequence[Leaf]
     is_in_place: bool
 
-    def record(self, nodes: Nodes, gradients: Sequence[int], value: int) -> tuple[list[int], list[tuple[int, int]]]:
+    def record(
+        self, nodes: Nodes, gradients: Sequence[int], value: int | None
+    ) -> tuple[list[int], list[tuple[int, int]]]:
         """Append what follows; returns its results, and the pairs that are given away."""
 
     def inputs(self) -> list[Array]:
@@ -96,15 +98,18 @@ class Plan(Protocol):
     def targets(self) -> list[Array]:
         """Where the results are wanted; None for those that may lie anywhere."""
 
-    def commit(self, arrays: Sequence[Array]) -> None:
+    def commit(self, arrays: list[Array]) -> None:
         """The results are there."""
 
 
 class Sequel(Protocol):
     """What may follow on a call."""
 
-    def plan(self, leaves: Sequence[Leaf]) -> Plan | None:
-        """How it goes on with the gradients of these leaves; None where it does not within a program."""
+    def plan(self, leaves: Collection[Leaf]) -> Plan | None:
+        """How it goes on with the gradients of these leaves; None where it does not within a program.
+
+        Calls that are alike give the same collection.
+        """
 
     def done(self) -> None:
         """It was done."""
@@ -120,7 +125,7 @@ class Continued:
         plan: what follows.
         numbers: the gradients of the plan's leaves.
         kept: the outputs of the recording that are wanted beside those.
-        value: the number of the loss.
+        value: the number of the loss, where that is asked for.
 
     Attributes:
         is_spoilt: whether a run has failed that had written where its inputs are: that call cannot be made again.
@@ -134,7 +139,7 @@ class Continued:
         plan: Plan,
         numbers: Sequence[int],
         kept: Sequence[int],
-        value: int,
+        value: int | None,
     ) -> None:
         nodes = Nodes(program, tensors, ns)
         results, state = plan.record(nodes, numbers, value)
@@ -179,7 +184,7 @@ class Continued:
             raise
         self._has_run = True
         del arrays, given, targets, before
-        plan.commit(outputs[len(self.kept) :])
+        plan.commit(list(outputs[len(self.kept) :]))
         return list(outputs[: len(self.kept)])
 
     def _copies(self, inputs: Sequence[Array]) -> list[tuple[Array, Array]]:
@@ -198,7 +203,8 @@ def continued(
 ) -> Continued | None:
     """A program with what follows; None where one of its outputs may be a part of what is overwritten."""
     made = {n for operation in program.operations for n in operation.outputs}
-    if value not in made or len(set(numbers)) < len(numbers) or not made.issuperset(numbers):
+    asked = numbers if value is None else (*numbers, value)
+    if len(set(numbers)) < len(numbers) or not made.issuperset(asked):
         return None
     views = set(program.inputs)
     for operation in program.operations:

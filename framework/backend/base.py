@@ -7,7 +7,7 @@ default here. A backend knows arrays; it knows no calculus, no losses and no opt
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,7 +38,7 @@ class Backend(ABC):
     """Whether arrays can be written in place; kernels of such a backend may do so."""
 
     captures_updates: ClassVar[bool] = False
-    """Whether clipping and the optimizer's update are to be part of the program of a compiled training step."""
+    """Whether an optimizer's update is to be part of the program of a compiled step; a Trainer's with clipping."""
 
     kernels: Mapping[str, Callable[..., Any]] = {}
     """Name to faster implementation, of a primitive's forward or of a name in `KERNELS`."""
@@ -122,6 +122,10 @@ class Backend(ABC):
     def copy(self, array: Any) -> Any:
         """A copy that shares no memory."""
         return self.xp.asarray(array, copy=True)
+
+    def overwrite(self, array: Any, values: Sequence[float]) -> None:
+        """Write a few numbers to an array of one axis, in its dtype. For backends with `writable` alone."""
+        array[...] = self.asarray(values, dtype=self.dtype_of(array), device=self.device_of(array))
 
     def buffer(self, size: int, native: Any, device: str) -> Any | None:
         """A flat array of zeros, aligned to 64 bytes, to take segments of; None where the backend has no segments.

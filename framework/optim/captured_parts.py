@@ -12,8 +12,8 @@ from framework.autodiff.sequel import Nodes
 from framework.autodiff.tape import Leaf, mark_written
 from framework.backend.program import Literal
 from framework.optim.arena import can_house
-from framework.optim.layout import Run
 from framework.optim.optimizer import Optimizer, State, UpdateNode
+from framework.optim.runs import Run
 
 Array = Any
 Made = tuple[list[int], list[tuple[int, int]]]
@@ -179,12 +179,25 @@ class Neighbours(Part):
         mark_written(run.leaves, user_line())
 
 
-def parts_of(optimizer: Optimizer, computed: set[Leaf], rates: list[float]) -> list[Part]:
-    """What is updated once these leaves have their gradients, with the rates; nothing where that cannot be said."""
+def parts_of(
+    optimizer: Optimizer,
+    nodes: Sequence[UpdateNode],
+    computed: set[Leaf],
+    rates: list[float],
+    counted: list[tuple[int, Run]],
+) -> list[Part]:
+    """What is updated once these leaves have their gradients; nothing where that cannot be said.
+
+    Args:
+        optimizer: whose parameters.
+        nodes: the update of each group.
+        computed: the leaves.
+        rates: gets the rates of all parts, one after the other.
+        counted: gets, for each piece of them, the number of the group and a run whose steps they depend on.
+    """
     groups = optimizer.param_groups
-    nodes: list[Any] = [optimizer.as_node(group) for group in groups]
     first = next((p for group in groups for p in group["params"]), None)
-    if first is None or None in nodes:
+    if first is None:
         return []
     found = _runs(optimizer, computed) if can_house(first) else _params(optimizer, computed)
     rows: dict[tuple[int, int], int] = {}
@@ -197,6 +210,8 @@ def parts_of(optimizer: Optimizer, computed: set[Leaf], rates: list[float]) -> l
         if at is None:
             at = rows[number, step] = len(rates)
             rates += node.rates(step)
+            if isinstance(member, Run):
+                counted.append((number, member))
         maximize = groups[number]["maximize"]
         if isinstance(member, Run):
             parts.append(Neighbours(member, node, at, maximize))

@@ -1,4 +1,4 @@
-"""Runs: neighbours in an arena whose gradients are in their slots are updated as one array.
+"""Which parameters are updated as one array, and which by themselves.
 
 A `Layout` knows the homes of one group's parameters. From where the gradients of a step are, and from what
 is known of each parameter, it makes runs; they are kept for as long as the next steps look the same.
@@ -12,10 +12,11 @@ from weakref import ref
 
 from framework.autodiff import Tensor
 from framework.autodiff.namespace import RawNamespace
-from framework.optim.arena import Arena, Home, can_house, home_of, house
+from framework.autodiff.tape import free_slot
+from framework.optim.arena import Home, can_house, home_of, house
+from framework.optim.runs import Block, Run, State, is_array
 
 Array = Any
-State = dict[str, Any]
 
 NONE, IN_SLOT, ELSEWHERE = 0, 1, 2
 """Where a parameter's gradient is; one without a home has it elsewhere."""
@@ -44,170 +45,6 @@ class Away:
     def is_left_by(self, p: Tensor) -> bool:
         """Whether `p`, which has a gradient, is no longer here."""
         return self.waits or self.owner() is not p or p._ns is not self.ns or p._data.dtype != self.dtype
-
-
-class Block:
-    """Homes of one group that lie side by side, and the optimizer's state of them, laid out alike."""
-
-    __slots__ = ("arena", "members", "start", "state", "stop", "views")
-
-    def __init__(self, arena: Arena) -> None:
-        self.arena = arena
-        self.members: list[tuple[int, Home]] = []  # with the parameter's place in the group
-        self.start = self.stop = 0
-        self.state: dict[str, Array] = {}
-        self.views: dict[tuple[str, int], Array] = {}  # of state, with the parameter's shape
-
-    def add(self, place: int, home: Home) -> None:
-        """Take one more home, which follows the last."""
-        if not self.members:
-            self.start = home.start
-        self.members.append((place, home))
-        self.stop = home.stop
-
-    def flat(self, key: str) -> Array:
-        """The state of this name, of the whole block."""
-        if key not in self.state:
-            self.state[key] = self.arena.like(self.stop - self.start)
-        return self.state[key]
-
-    def view(self, key: str, place: int, home: Home) -> Array:
-        """The state of this name of one member; the same array each time."""
-        found = self.views.get((key, place))
-        if found is None:
-            found = self.arena.segment(self.flat(key), home.start - self.start, home.array)
-            self.views[key, place] = found
-        return found
-
-
-class Run:
-    """Neighbours that are updated as one array.
-
-    Attributes:
-        p: their values.
-        g: their gradients.
-        state: what the optimizer knows of them, with arrays as long as `p`; None before their first step.
-        leaves: their leaves on the tape.
-        signature: what makes two runs alike: the length, the leaves and where each begins.
-    """
-
-    __slots__ = (
-        "_arrays",
-        "_is_behind",
-        "_members",
-        "_numbers",
-        "_views",
-        "block",
-        "g",
-        "leaves",
-        "p",
-        "signature",
-        "start",
-        "state",
-        "states",
-        "stop",
-    )
-
-    def __init__(self, block: Block, members: list[tuple[int, Home]], states: list[State | None]) -> None:
-        self.block = block
-        self._members = members
-        self.leaves: list[Any] = [home.owner()._node for _, home in members]  # type: ignore[union-attr]
-        self.start, self.stop = members[0][1].start, members[-1][1].stop
-        begins = [(leaf, home.start - self.start) for leaf, (_, home) in zip(self.leaves, members)]
-        self.signature = self.stop - self.start, *begins
-        self.p = block.arena.values[self.start : self.stop]
-        self.g = block.arena.gradients[self.start : self.stop]
-        self.states: list[State] = []
-        self.state: State | None = None
-        self._arrays: list[tuple[str, Array]] = []
-        self._numbers: list[str] = []
-        self._views: list[tuple[State, str, Array]] = []
-        self._is_behind = False
-        if states[0]:
-            self.states = states  # type: ignore[assignment]  # all of them have one, or none
-            self.state = {key: self._of_all(key, value) for key, value in states[0].items()}
-            self._sort()
-
-    @property
-    def first(self) -> Tensor:
-        """The first of them."""
-        return self._members[0][1].owner()  # type: ignore[return-value]
-
-    def _of_all(self, key: str, value: Any) -> Any:
-        """An entry of the state, the members' own one after the other; they become views of it."""
-        if not is_array(value):
-            return value
-        for (place, home), own in zip(self._members, self.states):
-            view = self.block.view(key, place, home)
-            if own[key] is not view:
-                view[...] = own[key]
-                own[key] = view
-        return self.block.flat(key)[self.start - self.block.start : self.stop - self.block.start]
-
-    def _sort(self) -> None:
-        state: State = self.state  # type: ignore[assignment]
-        self._arrays = [(key, value) for key, value in state.items() if is_array(value)]
-        self._numbers = [key for key, value in state.items() if not is_array(value)]
-        self._views = [
-            (own, key, self.block.view(key, place, home))
-            for (place, home), own in zip(self._members, self.states)
-            for key, _ in self._arrays
-        ]
-
-    def is_current(self) -> bool:
-        """Whether nobody has given a member another state meanwhile."""
-        for own, key, view in self._views:
-            if own.get(key) is not view:
-                return False
-        for key in self._numbers:
-            number = self.state[key]  # type: ignore[index]
-            for own in self.states:
-                if own.get(key) is not number:
-                    return False
-        return True
-
-    def put_back(self, state: State, params: list[Tensor], states: dict[Tensor, State]) -> None:
-        """Keep what a step has made of the state."""
-        if self.state is None:
-            self._begin(state, params, states)
-            return
-        for key, flat in self._arrays:
-            if state[key] is not flat:
-                flat[...] = state[key]
-                state[key] = flat
-        self._is_behind = True
-        if len(state) != len(self._arrays) + len(self._numbers):
-            self._begin(state, params, states)
-
-    def count_step(self) -> None:
-        """A step was made on the arrays themselves."""
-        if self.state is not None:
-            if "step" in self.state:
-                self.state["step"] += 1
-            self._is_behind = True
-
-    def write_back(self) -> None:
-        """Give the members' own states the numbers that the steps have made."""
-        if self._is_behind:
-            self._is_behind = False
-            for key in self._numbers:
-                for own in self.states:
-                    own[key] = self.state[key]  # type: ignore[index]
-
-    def _begin(self, state: State, params: list[Tensor], states: dict[Tensor, State]) -> None:
-        """Give each member its part of a state that is new, or has new entries."""
-        self.states = [states.setdefault(params[place], {}) for place, _ in self._members]
-        lo, hi = self.start - self.block.start, self.stop - self.block.start
-        for key, value in state.items():
-            if is_array(value):
-                flat = self.block.flat(key)[lo:hi]
-                flat[...] = value
-                state[key] = flat
-            for (place, home), own in zip(self._members, self.states):
-                own[key] = self.block.view(key, place, home) if is_array(value) else value
-        self.state = state
-        self._is_behind = False
-        self._sort()
 
 
 class Layout:
@@ -281,6 +118,23 @@ class Layout:
         for p, leaf, place in zip(params, leaves, self._places):
             node: Any = p._node
             if node is not leaf or node.grad is not node.slot or p._data is not place.array:
+                return False
+        return True
+
+    def is_ready(self, params: list[Tensor]) -> bool:
+        """Whether no gradient is there, and all will be in the slots that they were in at the step before."""
+        leaves = self._leaves
+        if leaves is None or len(params) != len(leaves):
+            return False
+        for arena, version in zip(self._arenas, self._versions):
+            if arena.lent or arena.version != version:
+                return False
+        place: Any
+        for p, leaf, place in zip(params, leaves, self._places):
+            node: Any = p._node
+            if node is not leaf or node.grad is not None or p._data is not place.array:
+                return False
+            if node.slot is None or node.slot is not place.slot_if_any() or free_slot(node) is None:
                 return False
         return True
 
@@ -379,11 +233,6 @@ def _bring_along(params: list[Tensor], states: dict[Tensor, State], before: list
 def _kind(state: State | None) -> Any:
     """What the state of neighbours must share: its entries, and the numbers among them."""
     return state and tuple([(key, None if is_array(value) else value) for key, value in state.items()])
-
-
-def is_array(value: Any) -> bool:
-    """Whether an entry of a state is an array."""
-    return hasattr(value, "shape")
 
 
 def selected(update: Callable[..., Array], flag: Array) -> Callable[..., Array]:

@@ -10,13 +10,15 @@ from framework.autodiff import Tensor, enable_grad
 from framework.autodiff.lines import Line, user_line
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.tape import mark_written
-from framework.errors import CheckpointError, ConfigError, did_you_mean
+from framework.errors import ConfigError, did_you_mean
 from framework.optim.arena import home_of
-from framework.optim.groups import BESIDE, Group, check_parameter, plain
-from framework.optim.layout import Layout, Run, is_array, selected
+from framework.optim.groups import BESIDE, Group, check_parameter
+from framework.optim.layout import Layout, selected
+from framework.optim.runs import Run, State
+from framework.optim.saving import state_tree, states_of
+from framework.optim.steps import Step
 
 Array = Any
-State = dict[str, Any]
 
 
 class UpdateNode(NamedTuple):
@@ -167,7 +169,7 @@ class Optimizer:
             if closure is not None:
                 recorder.give_up("an optimizer steps with a closure")
             state = [p for group in self.param_groups for p in group["params"]]
-            return recorder.barrier("optimizer.step", lambda: self.step(closure), self, state)
+            return recorder.barrier("optimizer.step", Step(self, closure), self, state)
         loss = None
         if closure is not None:
             with enable_grad():
@@ -234,6 +236,16 @@ class Optimizer:
         if not same:
             self._known = (states, list(states.values()))
         return [layout.runs for layout in self._layouts]
+
+    def runs_as_before(self) -> list[list[Run]] | None:
+        """The runs of each group, if they will be those of the last step; None where that is not soon seen."""
+        layouts, groups = self._layouts, self.param_groups
+        if not self.elementwise or len(layouts) != len(groups) or not self._is_known():
+            return None
+        for layout, group in zip(layouts, groups):
+            if not layout.is_ready(group["params"]):
+                return None
+        return [layout.runs for layout in layouts]
 
     def _is_known(self) -> bool:
         """Whether the state is what the last step has made of it."""
@@ -353,19 +365,7 @@ class Optimizer:
 
         Parameters are numbered through all groups, in order.
         """
-        numbers: dict[int, int] = {}
-        groups = []
-        for group in self.param_groups:
-            for p in group["params"]:
-                numbers[id(p)] = len(numbers)
-            given = {key: plain(value) for key, value in group.items() if key != "params"}
-            groups.append({**given, "params": [numbers[id(p)] for p in group["params"]]})
-        state = {
-            str(numbers[id(p)]): {key: _copied(p, value) for key, value in own.items()}
-            for p, own in self._written().items()
-            if own and id(p) in numbers
-        }
-        return {"state": dict(sorted(state.items(), key=lambda item: int(item[0]))), "param_groups": groups}
+        return state_tree(self.param_groups, self._written())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved state, with the saved arguments of each group.
@@ -373,36 +373,8 @@ class Optimizer:
         Raises:
             CheckpointError: the groups, or the shapes of the parameters, differ.
         """
-        name = type(self).__name__
-        saved_groups = state_dict["param_groups"]
-        sizes = [len(group["params"]) for group in self.param_groups]
-        saved_sizes = [len(group["params"]) for group in saved_groups]
-        if sizes != saved_sizes:
-            raise CheckpointError(
-                f"{name}.load_state_dict: this optimizer has groups of {sizes} parameters, "
-                f"the saved one of {saved_sizes}"
-            )
-        expected = {"params", *self.defaults}
-        differing = {key for saved in saved_groups for key in expected.symmetric_difference(saved)}.difference(BESIDE)
-        if differing:
-            raise CheckpointError(
-                f"{name}.load_state_dict: the saved arguments differ in {', '.join(sorted(differing))}; "
-                "is this the state of another kind of optimizer?"
-            )
-        by_number = {
-            str(number): p
-            for group, saved in zip(self.param_groups, saved_groups)
-            for p, number in zip(group["params"], saved["params"])
-        }
-        state = {}
-        for number, own in state_dict["state"].items():
-            p = by_number.get(str(number))
-            if p is None:
-                raise CheckpointError(f"{name}.load_state_dict: state of parameter {number}, which is in no group")
-            if own:
-                state[p] = {key: _restored(name, number, key, p, value) for key, value in own.items()}
-        self.state = state
-        for group, saved in zip(self.param_groups, saved_groups):
+        self.state = states_of(state_dict, type(self).__name__, self.param_groups, self.defaults)
+        for group, saved in zip(self.param_groups, state_dict["param_groups"]):
             for key, value in saved.items():
                 if key != "params":
                     group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
@@ -417,24 +389,6 @@ class Optimizer:
 
 def _is_steady(layout: Layout, group: dict[str, Any]) -> bool:
     return layout.is_steady(group["params"])
-
-
-def _copied(p: Tensor, value: Any) -> Any:
-    return Tensor(p._ns.backend.copy(value), None, p._ns) if is_array(value) else value
-
-
-def _restored(name: str, number: Any, key: str, p: Tensor, value: Any) -> Any:
-    """A saved value as state of `p`: arrays on its device and in its dtype."""
-    if not is_array(value) or (not tuple(value.shape) and p.shape):
-        return value if not is_array(value) else float(value)
-    if tuple(value.shape) != p.shape:
-        raise CheckpointError(
-            f"{name}.load_state_dict: {key} of parameter {number} has shape {tuple(value.shape)}, "
-            f"the parameter {p.shape}; is this the state of another model?"
-        )
-    held = Tensor(p._data, None, p._ns)
-    held.assign(value)
-    return held._data if held._data is not p._data else p._ns.backend.copy(held._data)
 
 
 def numbers(values: Iterable[Any]) -> tuple[float, ...]:

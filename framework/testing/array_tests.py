@@ -152,6 +152,20 @@ class ArrayTests(Kit):
         turned = values_of("float32", (3, 4)).T
         np.testing.assert_array_equal(b.to_numpy(send(turned)), turned)
 
+    def test_overwrite(self, b: Backend) -> None:
+        """Numbers that are written are there for all that is asked afterwards, and for nothing before."""
+        if not b.writable:
+            pytest.skip("its arrays are not written")
+        for dtype in ("float32", "float64"):
+            array = b.asarray([1.0, 2.0, 3.0], dtype=offered(b, dtype))
+            before = b.copy(array)
+            b.overwrite(array, [4.0, 5.5, -6.0])
+            after = b.copy(array)
+            b.overwrite(array, (7.0, 8.0, 9.0))
+            for found, values in ((before, [1, 2, 3]), (after, [4, 5.5, -6]), (array, [7, 8, 9])):
+                assert b.dtype_of(found).name == dtype
+                np.testing.assert_array_equal(b.to_numpy(found), values)
+
     def test_copy_is_a_copy(self, b: Backend) -> None:
         """`copy=True`, and `copy()`, share no memory with their source."""
         source = np.array([1.0, 2.0, 3.0], dtype=np.float32)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from framework.optim import Optimizer
-from framework.optim.captured import Update
+from framework.optim.captured import Update, steps_as_it_is
 from framework.train.guard import DeviceGuard
 from framework.train.hooks import overridden
 from framework.train.module import TrainModule
@@ -33,7 +32,7 @@ class WholeStep:
         fit = self._fit
         if _has_hooks(fit) or fit.optimizer.needs_closure or not fit.window.is_filled_by(batch):
             return None
-        if "step" in vars(fit.optimizer) or not _steps_as_it_is(fit.optimizer):
+        if not steps_as_it_is(fit.optimizer):
             return None
         if self._update is None or self._update.optimizer is not fit.optimizer:
             self._update = Update(fit.optimizer, self._clip, self._guard)
@@ -54,7 +53,3 @@ def whole_step(fit: Fit, clip: tuple[float | None, str | None]) -> WholeStep | N
 
 def _has_hooks(fit: Fit) -> bool:
     return bool(fit.hooks.after_backward or fit.hooks.before_step or fit.own_step is not None)
-
-
-def _steps_as_it_is(optimizer: Optimizer) -> bool:
-    return type(optimizer).__module__.startswith("framework.") or type(optimizer).step is Optimizer.step

@@ -33,12 +33,10 @@ def record(result: Any, again: Any) -> Any:
     return result
 
 
-def launch(run: Any, outs: Any) -> None:
-    """What a library does: `run()` writes `outs`, now or, while a stream is captured, at each launch of the graph."""
+def launch(run: Any) -> None:
+    """What a library does with arrays that are there: now or, while a stream is captured, at each launch of the graph."""
     if _log is None:
         run()
-    for out in outs if _log is not None else ():
-        out.fill(np.nan)
     record(None, run)
 
 
@@ -293,8 +291,11 @@ class StandIn:
             made = _owned(value(*_plain(args), **{key: _plain(v) for key, v in kwargs.items()}))
             if isinstance(made, Array):
                 self.allocator(made.nbytes)
-                is_filled = not name.startswith("empty") and not _shares(made, _plain(tuple(args)))
-                return record(made, lambda: value(*_plain(args), **kwargs)) if is_filled else made
+                if name.startswith("empty"):
+                    if _log is not None and made.dtype.kind in "fc":
+                        made.fill(np.nan)
+                elif not _shares(made, _plain(tuple(args))):
+                    record(made, lambda: value(*_plain(args), **kwargs))
             return made
 
         return function
@@ -390,6 +391,7 @@ def backend_class(cupy: StandIn, blas: Any, name: str, has_halves: bool = False)
             erf = cupy.wrapped(host.erf)
             self.kernels, self._updates = table(cupy, self._own, self.products, erf)
             self._senders = weakref.WeakValueDictionary()
+            self._written_on = None
 
         @property
         def dtypes(self) -> Any:

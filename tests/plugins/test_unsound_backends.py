@@ -211,6 +211,7 @@ UNSOUND = [
     (asarray(np.atleast_1d), "test_numpy_zero_dimensional", ("float64",)),
     ({"sender": lambda self, device: np.asarray}, "test_sent_arrays_keep_their_values", ()),
     ({"sender": lambda self, device: _always_the_same()}, "test_sent_arrays_keep_their_values", ()),
+    ({"overwrite": lambda self, array, values: None}, "test_overwrite", ()),
     ({"copy": lambda self, array: array}, "test_copy_is_a_copy", ()),
     (asarray(_as_it_is, keeps=("dtype", "device")), "test_no_copy_where_one_is_forbidden", ()),
     ({"copy": lambda self, array: np.ravel(array, "K").reshape(array.shape)}, "test_copy_of_a_view", ()),

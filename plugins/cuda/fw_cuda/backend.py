@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
+
+import numpy as np
 
 from framework.backend import Backend
 from framework.backend.dtypes import DType
@@ -53,6 +55,7 @@ class CudaBackend(Backend):
         self.kernels, self._updates = table(cupy, self._own, self.products, special.erf)
         self.kernels |= by_cudnn(cupy, self.products.matmul)
         self._senders: WeakValueDictionary[str | None, Any] = WeakValueDictionary()
+        self._written_on: Any = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -80,12 +83,10 @@ class CudaBackend(Backend):
 
     def _from_dlpack(self, obj: Any) -> Any:
         """Another library's array as one that CuPy takes; anything else as it is."""
-        import numpy
-
-        if self.owns(obj) or isinstance(obj, numpy.ndarray | numpy.generic) or not hasattr(obj, "__dlpack__"):
+        if self.owns(obj) or isinstance(obj, np.ndarray | np.generic) or not hasattr(obj, "__dlpack__"):
             return obj
         on_gpu = int(obj.__dlpack_device__()[0]) in DLPACK_CUDA
-        return self.cupy.from_dlpack(obj) if on_gpu else numpy.from_dlpack(obj)
+        return self.cupy.from_dlpack(obj) if on_gpu else np.from_dlpack(obj)
 
     def to_numpy(self, array: Any) -> Any:
         """The values copied to host memory; waits for them."""
@@ -112,6 +113,15 @@ class CudaBackend(Backend):
         return import_module("fw_cuda.graphs").Replay(self.cupy, program, self.products)
 
     # -- memory --------------------------------------------------------------------------------------
+
+    def overwrite(self, array: Any, values: Sequence[float]) -> None:
+        """Write a few numbers when all that was asked of the current stream is done; other streams are waited for."""
+        runtime, stream = self.cupy.cuda.runtime, self.cupy.cuda.get_current_stream()
+        if stream.ptr != self._written_on:
+            self.synchronize()
+            self._written_on = stream.ptr
+        numbers = np.asarray(values, array.dtype)  # so few that they are read before the call returns
+        runtime.memcpyAsync(array.data.ptr, numbers.ctypes.data, numbers.nbytes, runtime.memcpyHostToDevice, stream.ptr)
 
     def buffer(self, size: int, native: Any, device: str) -> Any:
         """A flat array of zeros; CuPy's memory begins at multiples of 512 bytes."""
