@@ -18,9 +18,16 @@ double, integer, flag, word = np.float64, np.int64, np.int32, np.uint64
 """Arguments of kernels: `double`, `index_t`, `int` and `unsigned long long`."""
 
 
+_names: dict[Any, str] = {}  # NumPy makes the name anew each time, which takes longer than a launch should
+
+
 def name_of(x: Array) -> str:
     """The name of an array's dtype."""
-    return str(x.dtype.name)
+    dtype = x.dtype
+    found = _names.get(dtype)
+    if found is None:
+        found = _names[dtype] = str(dtype.name)
+    return found
 
 
 def computes(x: Array) -> bool:
