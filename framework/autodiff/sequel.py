@@ -69,6 +69,10 @@ class Nodes:
             return self.ns.backend.kernels.get(name) or partial(IN_PLACE[name], self.ns)
         return getattr(self.ns, name)
 
+    def scalar(self, number: int) -> Value:
+        """A value without axes, in the dtype of another."""
+        return Value((), self.values[number].dtype)
+
     def __call__(self, name: str, *entries: Any, like: Sequence[int | Value], **params: Any) -> tuple[int, ...]:
         """The outputs of one operation, whose shapes and dtypes are as those of other values."""
         made = [self._number(self.values[x] if isinstance(x, int) else x) for x in like]

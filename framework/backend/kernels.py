@@ -21,8 +21,10 @@ from framework.backend.update_kernels import (
     latch,
     rprop_step,
     rprop_update,
+    scaled_to_norm,
     sgd_step,
     sgd_update,
+    squares_of_parts,
     sum_of_squares,
 )
 
@@ -307,7 +309,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
         relu_grad, linear_dx, linear_dw, colsum, xent_grad, embedding_grad, batch_norm_grad, layer_norm_grad,
         attention_grad, rounded_matmul, rounded_attention, rounded_attention_grad, rounded_conv2d, rounded_conv2d_dx,
         rounded_conv2d_dw, gather_normalized, scatter_add, set_item, get_item, erf,
-        sum_of_squares, latch, sgd_update, adam_update, rprop_update, sgd_step, adam_step, rprop_step,
+        sum_of_squares, squares_of_parts, scaled_to_norm, latch, sgd_update, adam_update, rprop_update, sgd_step,
+        adam_step, rprop_step,
     )
 }  # fmt: skip
 """Name to reference implementation of every performance name."""

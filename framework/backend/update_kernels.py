@@ -14,6 +14,29 @@ def sum_of_squares(xp: Any, x: Array) -> Array:
     return xp.sum(x * x)
 
 
+def squares_of_parts(xp: Any, whole: Array, before: Array | None, bounds: tuple[tuple[int, int], ...]) -> Array:
+    """The sum of x² of parts of a vector, 0-d: of each by itself, as `sum_of_squares`, then one after the other.
+
+    `bounds` has the first element of each part, and the one after its last; there is one part at least. The sum goes on
+    from `before`, which is 0-d and of the same dtype, where that is not None.
+    """
+    total = before
+    for start, stop in bounds:
+        found = sum_of_squares(xp, whole[start:stop])
+        total = found if total is None else total + found
+    return total
+
+
+def scaled_to_norm(xp: Any, g: Array, squares: Array, ok: Array, limit: float, rounding: float) -> Array:
+    """`g` times limit / (√squares + rounding), but not more than 1, where `ok` holds, else `g`.
+
+    `squares` and `ok` are 0-d; the factor is computed in the dtype of `squares`.
+    """
+    factor = limit / (xp.sqrt(squares) + rounding)
+    one = xp.ones_like(factor)
+    return g * xp.astype(xp.where(ok, xp.minimum(factor, one), one), g.dtype)
+
+
 def latch(xp: Any, squares: Array, loss: Array | None, before: Array | None, good: Array) -> tuple[Array, Array]:
     """Whether `squares` and `loss` are finite and `before` holds, and `good` plus one where that is so; all 0-d.
 

@@ -13,8 +13,8 @@ from framework.autodiff import Tensor
 from framework.autodiff.sequel import MOST, Nodes
 from framework.autodiff.tape import Leaf
 from framework.backend.dtypes import DType, dtype
-from framework.backend.program import Literal, Value
-from framework.optim.captured_parts import Part, parts_of
+from framework.backend.program import Literal
+from framework.optim.captured_parts import Part, parts_of, summed
 from framework.optim.clip import ROUNDING
 from framework.optim.optimizer import Optimizer, UpdateNode
 from framework.optim.runs import Run
@@ -186,17 +186,12 @@ class _Plan:
         self, nodes: Nodes, gradients: Sequence[int], value: int | None
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """The nodes of an update; returns the results, and the pairs that are given away."""
-        update, left, apart, found = self._update, list(gradients), [], []
+        left, found = list(gradients), []
         for part in self._parts:
             own, left = left[: len(part.leaves)], left[len(part.leaves) :]
-            own, g = part.gradient(nodes, own)
-            apart += own
-            found.append(g)
+            found.append(part.gradient(nodes, own))
         ok, *counted, rates = [nodes.input(array) for array in (*self._flags, self._rates)]
-        total = None
-        if counted or update.by_norm:
-            summed = apart if update.by_norm else found  # a norm is added up gradient by gradient
-            total = _sum(nodes, [nodes("sum_of_squares", g, like=(_scalar(nodes, g),))[0] for g in summed])
+        total = self._squares(nodes, found) if counted or self._update.by_norm else None
         flags: list[int] = []
         pairs: list[tuple[int, int]] = []
         if counted:
@@ -211,6 +206,17 @@ class _Plan:
             pairs += given
         return results + flags, pairs
 
+    def _squares(self, nodes: Nodes, gradients: list[int]) -> int:
+        """The sum of squares of all gradients: of a norm one by one, else of neighbours together."""
+        total: int | None = None
+        for part, g in zip(self._parts, gradients):
+            if self._update.by_norm:
+                total = part.squares(nodes, g, total)
+            else:
+                total = summed(nodes, total, nodes("sum_of_squares", g, like=(nodes.scalar(g),))[0])
+        assert total is not None  # there is a part
+        return total
+
     def _clipped(self, nodes: Nodes, gradients: list[int], total: int | None, ok: int) -> list[int]:
         """The gradients as `clip_grad_norm_` or `clip_grad_value_` leaves them."""
         limit, algorithm = self._update.clip
@@ -218,21 +224,9 @@ class _Plan:
             return gradients
         if algorithm == "value":
             return [nodes("clip", g, Literal(-limit), Literal(limit), like=(g,))[0] for g in gradients]
-        assert total is not None  # it is the norm's square
-        (norm,) = nodes("sqrt", total, like=(total,))
-        (norm,) = nodes("add", norm, Literal(ROUNDING), like=(total,))
-        (factor,) = nodes("divide", Literal(limit), norm, like=(total,))
-        (factor,) = nodes("minimum", factor, Literal(1.0), like=(total,))
-        if self.is_in_place:  # between gradients that lie side by side are zeros, which NaN may not be multiplied into
-            (factor,) = nodes("where", ok, factor, Literal(1.0), like=(total,))
-        clipped: list[int] = []
-        for g in gradients:
-            scale = factor
-            if nodes.values[g].dtype != nodes.values[factor].dtype:
-                native = nodes.ns.backend.native(nodes.values[g].dtype)
-                (scale,) = nodes("astype", factor, Literal(native), like=(_scalar(nodes, g),))
-            clipped += nodes("multiply", g, scale, like=(g,))
-        return clipped
+        # Between gradients that lie side by side are zeros, which NaN may not be multiplied into: `ok` sees to that.
+        of = {"limit": limit, "rounding": ROUNDING}
+        return [nodes("scaled_to_norm", g, total, ok, like=(g,), **of)[0] for g in gradients]
 
     def commit(self, arrays: list[Array]) -> None:
         """Gradients, parameters, state, the flag and the count are there."""
@@ -243,19 +237,6 @@ class _Plan:
             first += part.count
         if self._update.flags is not None:
             self._update.flags.settle(*arrays[first:])
-
-
-def _scalar(nodes: Nodes, number: int) -> Value:
-    return Value((), nodes.values[number].dtype)
-
-
-def _sum(nodes: Nodes, numbers: list[int]) -> int:
-    """The sum of values without axes, one after the other; the widest dtype is that of all."""
-    total = numbers[0]
-    for number in numbers[1:]:
-        wide = max((nodes.values[total], nodes.values[number]), key=lambda value: value.dtype)
-        (total,) = nodes("add", total, number, like=(wide,))
-    return total
 
 
 def update_of(optimizer: Optimizer) -> Update | None:

@@ -56,8 +56,12 @@ class Part(ABC):
         """Where the results are wanted; None for those that may lie anywhere."""
 
     @abstractmethod
-    def gradient(self, nodes: Nodes, numbers: list[int]) -> tuple[list[int], int]:
-        """Those of the leaves and all as one value, given what a backward has found."""
+    def gradient(self, nodes: Nodes, numbers: list[int]) -> int:
+        """Those of the leaves as one value, given what a backward has found."""
+
+    @abstractmethod
+    def squares(self, nodes: Nodes, g: int, before: int | None) -> int:
+        """The sum of squares, added up gradient by gradient as `clip_grad_norm_` does, behind one before."""
 
     @abstractmethod
     def update(self, nodes: Nodes, g: int, ok: int, rates: int) -> Made:
@@ -104,7 +108,7 @@ class Single(Part):
         """Anywhere."""
         return [None] * self.count
 
-    def gradient(self, nodes: Nodes, numbers: list[int]) -> tuple[list[int], int]:
+    def gradient(self, nodes: Nodes, numbers: list[int]) -> int:
         """The gradient found, and the one before."""
         (g,) = numbers
         self._pairs: list[tuple[int, int]] = []
@@ -113,7 +117,11 @@ class Single(Part):
             before = self._numbers.pop(0)
             (g,) = nodes("add", before, g, like=(g,))
             self._pairs = [(before, g)]
-        return [g], g
+        return g
+
+    def squares(self, nodes: Nodes, g: int, before: int | None) -> int:
+        """With that of the gradient."""
+        return summed(nodes, before, nodes("sum_of_squares", g, like=(nodes.scalar(g),))[0])
 
     def update(self, nodes: Nodes, g: int, ok: int, rates: int) -> Made:
         """The gradient, the parameter and its state."""
@@ -156,14 +164,20 @@ class Neighbours(Part):
         """Where they are."""
         return [self._run.g, self._run.p, *self._state()]
 
-    def gradient(self, nodes: Nodes, numbers: list[int]) -> tuple[list[int], int]:
+    def gradient(self, nodes: Nodes, numbers: list[int]) -> int:
         """The gradients found, with those before where there were some, in their slots."""
         self._flat, *rest = [nodes.input(array) for array in self.inputs()]
         slots, self._values, self._numbers = rest[: len(numbers)], rest[len(numbers)], rest[len(numbers) + 1 :]
         if self._adds:
             numbers = [nodes("add", slot, g, like=(g,))[0] for slot, g in zip(slots, numbers)]
-        (g,) = nodes("fill_parts", self._flat, *slots, *numbers, like=(self._flat,))
-        return numbers, g
+        return nodes("fill_parts", self._flat, *slots, *numbers, like=(self._flat,))[0]
+
+    def squares(self, nodes: Nodes, g: int, before: int | None) -> int:
+        """With those of all, by one node."""
+        goes_on = before is not None and nodes.values[before].dtype == nodes.values[g].dtype
+        given = before if goes_on else Literal(None)
+        (found,) = nodes("squares_of_parts", g, given, like=(nodes.scalar(g),), bounds=self._run.bounds)
+        return found if goes_on else summed(nodes, before, found)
 
     def update(self, nodes: Nodes, g: int, ok: int, rates: int) -> Made:
         """The gradients, the values and their state."""
@@ -218,6 +232,14 @@ def parts_of(
         else:
             parts.append(Single(member, state, node, at, maximize))
     return parts
+
+
+def summed(nodes: Nodes, total: int | None, found: int) -> int:
+    """The sum of values without axes, in the wider of their dtypes; the second alone where there is no first."""
+    if total is None:
+        return found
+    wide = max((nodes.values[total], nodes.values[found]), key=lambda value: value.dtype)
+    return nodes("add", total, found, like=(wide,))[0]
 
 
 def _runs(optimizer: Optimizer, computed: set[Leaf]) -> list[tuple[int, Run, State]]:

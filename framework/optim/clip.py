@@ -172,6 +172,9 @@ def _norm(leaves: list[Tensor], p: float) -> Tensor:
         for g in arrays[1:]:
             total = ns.add(total, ns.sum_of_squares(g))
         return Tensor(ns.sqrt(total), None, ns)
+    together = _in_one_arena(leaves) if p == 2 and not ns.backend.synchronous else None
+    if together is not None:
+        return Tensor(ns.sqrt(ns.squares_of_parts(together[0], None, together[1])), None, ns)
     gradients = [_gradient(q) for q in leaves]
     device = gradients[0].device
     parts = [_part(_wide_enough(g), p).to(device=device) for g in gradients]
@@ -181,6 +184,22 @@ def _norm(leaves: list[Tensor], p: float) -> Tensor:
     for part in parts[1:]:
         total = total + part
     return ops.sqrt(total) if p == 2 else total ** (1.0 / p)
+
+
+def _in_one_arena(leaves: list[Tensor]) -> tuple[Any, tuple[tuple[int, int], ...]] | None:
+    """The buffer that all gradients are in, and where each of them is, if squares can be summed in their dtype."""
+    home = home_of(leaves[0])
+    if home is None or leaves[0].dtype.itemsize < 4:
+        return None
+    arena, bounds = home.arena, []
+    for q in leaves:
+        home = home_of(q)
+        g: Any = q._node.grad  # type: ignore[union-attr]
+        array = g._data if isinstance(g, Tensor) and g._level is None else g
+        if home is None or home.arena is not arena or array is not home.slot_if_any():
+            return None
+        bounds.append((home.start, home.stop))
+    return arena.gradients, tuple(bounds)
 
 
 def _alike(leaves: list[Tensor]) -> list[Any] | None:

@@ -53,7 +53,8 @@ class Run:
         g: their gradients.
         state: what the optimizer knows of them, with arrays as long as `p`; None before their first step.
         leaves: their leaves on the tape.
-        signature: what makes two runs alike: the length, the leaves and where each begins.
+        bounds: where each begins and ends in these arrays.
+        signature: what makes two runs alike: the length, the leaves and where each is.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Run:
         "_numbers",
         "_views",
         "block",
+        "bounds",
         "g",
         "leaves",
         "p",
@@ -78,8 +80,8 @@ class Run:
         self._members = members
         self.leaves: list[Any] = [home.owner()._node for _, home in members]  # type: ignore[union-attr]
         self.start, self.stop = members[0][1].start, members[-1][1].stop
-        begins = [(leaf, home.start - self.start) for leaf, (_, home) in zip(self.leaves, members)]
-        self.signature = self.stop - self.start, *begins
+        self.bounds = tuple([(home.start - self.start, home.stop - self.start) for _, home in members])
+        self.signature = self.stop - self.start, *zip(self.leaves, self.bounds)
         self.p = block.arena.values[self.start : self.stop]
         self.g = block.arena.gradients[self.start : self.stop]
         self.states: list[State] = []

@@ -51,6 +51,11 @@ def _latched(squares: float, loss: float | None, before: Any) -> Callable[[Draw]
     return lambda d: (np.asarray(squares), None if loss is None else np.asarray(loss), before, np.asarray(3, np.int32))
 
 
+def _scaled(squares: float, ok: bool) -> Callable[[Draw], Args]:
+    """A gradient, the square of a norm, whether it is used, and what the norm is to be."""
+    return lambda d: (d.signed(3, 4), np.asarray(squares), np.asarray(ok), 0.5, 1e-6)
+
+
 def _at(values: bool, unique: bool = False) -> list[Callable[[Draw], Args]]:
     def draw(d: Draw, pick: Any) -> Args:
         key, shape = pick(d)
@@ -190,6 +195,15 @@ KERNEL_SAMPLES: dict[str, list[Callable[[Draw], Args]]] = {
     "get_item": _at(values=False),
     "erf": [_rows((3, 4)), _rows(()), _rows((0,))],
     "sum_of_squares": [_rows((3, 4)), _rows(()), _rows((0, 3))],
+    "squares_of_parts": [
+        lambda d: (d.signed(12), None, ((0, 3), (4, 5), (5, 5), (6, 12))),
+        lambda d: (d.signed(2500), d.positive(), ((0, 1300), (1301, 2500))),
+        lambda d: (d.signed(4), None, ((0, 4),)),
+    ],
+    "scaled_to_norm": [
+        _scaled(squares, ok)
+        for squares, ok in ((4.0, True), (0.01, True), (0.0, True), (np.nan, True), (4.0, False), (np.inf, False))
+    ],
     "latch": [
         _latched(a, b, c)
         for a in (1.5, np.inf, np.nan)

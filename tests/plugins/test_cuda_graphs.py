@@ -230,9 +230,13 @@ def test_launches_of_a_step_of_the_mlp_are_bounded(backend) -> None:
     assert {o.primitive for o in found.operations} <= {*LAUNCHES, "divide"}, "an operation nobody has counted"
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize("make", [fw.optim.SGD, fw.optim.AdamW, fw.optim.Rprop])
-def test_launches_of_a_whole_step_of_the_mlp_are_bounded(backend, make, tmp_path, monkeypatch) -> None:
-    """Forward, backward, the check and the update: gradients are computed where they stay, and moved on as one."""
+def test_launches_of_a_whole_step_of_the_mlp_are_bounded(backend, make, clip, tmp_path, monkeypatch) -> None:
+    """Forward, backward, the check and the update: gradients are computed where they stay, and moved on as one.
+
+    Clipping by the norm adds one launch for the sum that the check needs as well, and one for the gradients.
+    """
     captured: list[Program] = []
     real = type(backend).capture
     monkeypatch.setattr(type(backend), "capture", lambda self, program: captured.append(program) or real(self, program))
@@ -240,17 +244,40 @@ def test_launches_of_a_whole_step_of_the_mlp_are_bounded(backend, make, tmp_path
     data = fw.data.ArrayDataset(rng.standard_normal((384, 784)).astype("float32"), rng.integers(0, 10, 384))
     trainer = fw.Trainer(
         backend=NAME, max_epochs=1, compile=True, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path,
+        enable_model_summary=False, default_root_dir=tmp_path, gradient_clip_val=clip,
     )  # fmt: skip
     module = Net()
     module.configure_optimizers = lambda: make(module.parameters(), lr=0.01)
     trainer.fit(module, fw.data.DataLoader(data, 128))
     (program,) = [program for program in captured if program.state]
     found = fusion.fused(program, backend.products)
-    assert launches(found) <= 20, str(found)
+    assert launches(found) <= (20 if clip is None else 22), str(found)
     assert {o.primitive for o in found.operations} <= {*LAUNCHES, "divide"}, "an operation nobody has counted"
     in_place = [o for o in found.operations if len(o.reads) > 2 and o.primitive == "linear_dw"]
     assert len(in_place) == 3
+
+
+def test_a_norm_of_neighbours_is_three_launches_with_the_bits_of_each_by_itself(backend, monkeypatch) -> None:
+    from framework.optim import clip
+
+    norms, asked = [], []
+    for apart in (False, True):
+        if apart:
+            monkeypatch.setattr(clip, "_in_one_arena", lambda leaves: None)
+        fw.seed_everything(0)
+        module = Net((40, 300, 3)).to(device=NAME)
+        optimizer = fw.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            module(fw.tensor(np.ones((5, 40), np.float32), backend=backend)).sum().backward()
+            before = backend._own.launches
+            norms.append(fw.optim.clip_grad_norm_(module.parameters(), 0.1).numpy())
+            asked.append(backend._own.launches - before)
+            optimizer.step()
+    assert asked[1:3] == [3, 3]
+    assert asked[4:] == [8, 8]
+    assert norms[:3] == norms[3:]
+    assert norms[0] > 0.1
 
 
 def test_updates_of_all_parameters_are_one_launch(backend, cupy: StandIn) -> None:

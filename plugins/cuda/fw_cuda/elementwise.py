@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import add
 from typing import Any
 
-from fw_cuda.arrays import NULL, Array, alike, by_rows, computes, count, double, flag, integer, name_of
+import numpy as np
+
+from fw_cuda.arrays import NULL, Array, alike, by_rows, computes, count, double, flag, integer, is_c, name_of
 from fw_cuda.sources import MOST_BLOCKS, OTHERS, Kernels, blocks_for
 
-NAMES = ("relu", "relu_grad", "gelu", "softmax_cross_entropy", "xent_grad", "colsum", "sum_of_squares", "latch", "erf")
+NAMES = (
+    "relu", "relu_grad", "gelu", "softmax_cross_entropy", "xent_grad", "colsum", "sum_of_squares", "squares_of_parts",
+    "latch", "erf",
+)  # fmt: skip
 
 _PARTS = 256
 """Most parts of a sum over all elements, which a second launch adds up."""
@@ -25,6 +32,7 @@ class Elementwise:
 
     def __init__(self, cupy: Any, kernels: Kernels, erf: Any) -> None:
         self._cupy, self._kernels, self._erf = cupy, kernels, erf
+        self._tables: dict[Any, tuple[Array, Array]] = {}
 
     def erf(self, x: Array) -> Array:
         """The error function."""
@@ -139,9 +147,42 @@ class Elementwise:
             return cupy.sum(x * x)
         x = x if alike(x) else cupy.ascontiguousarray(x)
         dtype = name_of(x)
-        blocks = min(_PARTS, MOST_BLOCKS, blocks_for(x.size))
+        blocks = _parts_for(x.size)
         parts = cupy.empty(blocks, dtype="float64" if dtype == "float64" else "float32")
         total = cupy.empty((), dtype=x.dtype)
         self._kernels.launch("losses", "fw_squares", dtype, blocks, x, parts, integer(x.size))
         self._kernels.launch("losses", "fw_total_of_parts", dtype, 1, parts, total, integer(blocks))
         return total
+
+    def squares_of_parts(self, whole: Array, before: Array | None, bounds: tuple[tuple[int, int], ...]) -> Array:
+        """The sum of x² of parts of a vector, each added up as by `sum_of_squares`: three launches for all parts."""
+        cupy = self._cupy
+        if not computes(whole) or not is_c(whole) or (before is not None and before.dtype != whole.dtype):
+            sums = [self.sum_of_squares(whole[start:stop]) for start, stop in bounds]
+            return reduce(add, sums if before is None else [before, *sums])
+        blocks, firsts = self._table(bounds)
+        dtype, launch = name_of(whole), self._kernels.launch
+        parts = cupy.empty(len(blocks), dtype="float64" if dtype == "float64" else "float32")
+        totals, total = cupy.empty(len(bounds), dtype=whole.dtype), cupy.empty((), dtype=whole.dtype)
+        launch("losses", "fw_squares_of_pieces", dtype, len(blocks), whole, parts, blocks)
+        launch("losses", "fw_totals_of_pieces", dtype, len(bounds), parts, totals, firsts)
+        first = NULL if before is None else before
+        launch("losses", "fw_sum_in_order", dtype, 1, first, totals, total, integer(len(bounds)))
+        return total
+
+    def _table(self, bounds: tuple[tuple[int, int], ...]) -> tuple[Array, Array]:
+        """What each block does, and each piece's first block. Kept for good: a graph reads them where they are."""
+        key = self._cupy.cuda.runtime.getDevice(), bounds
+        found = self._tables.get(key)
+        if found is None:
+            counts = [_parts_for(stop - start) for start, stop in bounds]
+            rows = [(a, b - a, i, n) for (a, b), n in zip(bounds, counts) for i in range(n)]
+            firsts = np.cumsum([0, *counts], dtype=np.int64)
+            found = self._cupy.asarray(np.array(rows, np.int64)), self._cupy.asarray(firsts)
+            self._tables[key] = found
+        return found
+
+
+def _parts_for(n: int) -> int:
+    """The parts of a sum over so many elements."""
+    return min(_PARTS, MOST_BLOCKS, blocks_for(n))

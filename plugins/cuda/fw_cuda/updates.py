@@ -10,7 +10,9 @@ from framework.errors import DTypeError
 from fw_cuda.arrays import NULL, Array, alike, computes, double, flag, integer, name_of
 from fw_cuda.sources import Kernels, blocks_for
 
-NAMES = ("sgd_update", "adam_update", "rprop_update", "sgd_step", "adam_step", "rprop_step")
+NAMES = (
+    "sgd_update", "adam_update", "rprop_update", "scaled_to_norm", "sgd_step", "adam_step", "rprop_step",
+)  # fmt: skip
 
 
 class Updates:
@@ -89,6 +91,18 @@ class Updates:
         p, g, previous, step_size = self._ready("Rprop", p, g, previous, step_size)
         self._launch("fw_rprop", (p, g, previous, step_size), *map(double, (*etas, *step_sizes)), NULL)
         return p, previous, step_size
+
+    def scaled_to_norm(self, g: Array, squares: Array, ok: Array, limit: float, rounding: float) -> Array:
+        """Clipping by a norm whose square is given: one launch, in place where the array has no gaps."""
+        cupy = self._cupy
+        if not computes(g) or g.dtype != squares.dtype:
+            factor = cupy.minimum(limit / (cupy.sqrt(squares) + rounding), squares.dtype.type(1))
+            return g * cupy.where(ok, factor, squares.dtype.type(1)).astype(g.dtype)
+        g = g if alike(g) else g.copy(order="C")
+        if g.size:
+            args = g, squares, ok, integer(g.size), double(limit), double(rounding)
+            self._kernels.launch("updates", "fw_scaled_to_norm", name_of(g), blocks_for(g.size), *args)
+        return g
 
     # -- within a program: `ok` and the numbers are read when the graph runs ---------------------------
 

@@ -41,6 +41,34 @@ extern "C" __global__ void fw_squares(const T* x, A* parts, index_t n) {
     if (threadIdx.x == 0) parts[blockIdx.x] = total;
 }
 
+// The same of pieces of x: for each block, `blocks` has the piece's beginning and length, the block's number, and of how many.
+extern "C" __global__ void fw_squares_of_pieces(const T* x, A* parts, const index_t* blocks) {
+    const index_t* own = blocks + 4 * (index_t)blockIdx.x;
+    const T* piece = x + own[0];
+    A total = A(0);
+    for (index_t i = own[2] * blockDim.x + threadIdx.x; i < own[1]; i += own[3] * blockDim.x)
+        total += A(piece[i]) * A(piece[i]);
+    total = fw_block_sum(total);
+    if (threadIdx.x == 0) parts[blockIdx.x] = total;
+}
+
+// A block for each piece: the sum of its parts, from `firsts[piece]` to before the next.
+extern "C" __global__ void fw_totals_of_pieces(const A* parts, T* totals, const index_t* firsts) {
+    const index_t first = firsts[blockIdx.x], n = firsts[blockIdx.x + 1] - first;
+    A total = A(0);
+    FW_EACH_OF_BLOCK(i, n) total += parts[first + i];
+    total = fw_block_sum(total);
+    if (threadIdx.x == 0) totals[blockIdx.x] = T(total);
+}
+
+// Few numbers, one after the other, behind the one before (if not null); each sum is rounded.
+extern "C" __global__ void fw_sum_in_order(const T* before, const T* x, T* y, index_t n) {
+    if (blockIdx.x + threadIdx.x) return;
+    T total = before ? T(A(before[0]) + A(x[0])) : x[0];
+    for (index_t i = 1; i < n; ++i) total = T(A(total) + A(x[i]));
+    y[0] = total;
+}
+
 // Whether the sum of squares, the loss (if not null) and all before (if not null) are finite, and how many were so far.
 extern "C" __global__ void fw_latch(
     const T* squares, const T* loss, const bool* before, const int* good, bool* ok, int* count

@@ -67,3 +67,13 @@ extern "C" __global__ void fw_rprop(
         steps[i] = T(step);
     }
 }
+
+// Clipping by the norm of all gradients, whose square is given: g times limit / (norm + rounding), but not more than 1.
+extern "C" __global__ void fw_scaled_to_norm(
+    T* g, const T* squares, const bool* ok, index_t n, double limit, double rounding
+) {
+    if (!*ok) return;
+    const A factor = A(limit) / (sqrt(A(squares[0])) + A(rounding));
+    if (factor >= A(1)) return;
+    FW_EACH(i, n) g[i] = T(A(g[i]) * factor);
+}
