@@ -255,6 +255,7 @@ def test_launches_of_a_whole_step_of_the_mlp_are_bounded(backend, make, clip, tm
     assert {o.primitive for o in found.operations} <= {*LAUNCHES, "divide"}, "an operation nobody has counted"
     in_place = [o for o in found.operations if len(o.reads) > 2 and o.primitive == "linear_dw"]
     assert len(in_place) == 3
+    assert "latch_in_place" in [o.primitive for o in found.operations]
 
 
 def test_a_norm_of_neighbours_is_three_launches_with_the_bits_of_each_by_itself(backend, monkeypatch) -> None:

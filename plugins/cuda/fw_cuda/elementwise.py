@@ -130,12 +130,23 @@ class Elementwise:
     def latch(self, squares: Array, loss: Array | None, before: Array | None, good: Array) -> tuple[Array, Array]:
         """Whether both are finite and `before` holds, and `good` plus one if so: one launch."""
         cupy = self._cupy
-        if not computes(squares) or (loss is not None and loss.dtype != squares.dtype) or good.dtype.name != "int32":
+        if not _latches(squares, loss, good):
             ok = cupy.isfinite(squares)
             for other in (None if loss is None else cupy.isfinite(loss), before):
                 ok = ok if other is None else cupy.logical_and(ok, other)
             return ok, good + ok.astype(good.dtype)
         ok, count = cupy.empty((), dtype="bool"), cupy.empty((), dtype="int32")
+        return self._latched(squares, loss, before, good, ok, count)
+
+    def latch_in_place(self, squares: Array, loss: Array | None, before: Array, good: Array) -> tuple[Array, Array]:
+        """The same in the place of flag and count, which are given away."""
+        if not _latches(squares, loss, good):
+            return self.latch(squares, loss, before, good)
+        return self._latched(squares, loss, before, good, before, good)
+
+    def _latched(
+        self, squares: Array, loss: Array | None, before: Array | None, good: Array, ok: Array, count: Array
+    ) -> tuple[Array, Array]:
         args = (squares, *[NULL if a is None else a for a in (loss, before)], good, ok, count)
         self._kernels.launch("losses", "fw_latch", name_of(squares), 1, *args)
         return ok, count
@@ -186,3 +197,8 @@ class Elementwise:
 def _parts_for(n: int) -> int:
     """The parts of a sum over so many elements."""
     return min(_PARTS, MOST_BLOCKS, blocks_for(n))
+
+
+def _latches(squares: Array, loss: Array | None, good: Array) -> bool:
+    """Whether the kernel is there for these."""
+    return computes(squares) and (loss is None or loss.dtype == squares.dtype) and name_of(good) == "int32"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from framework.backend.program import Operation, Program
+from fw_cuda.elementwise import Elementwise
 
 if TYPE_CHECKING:
     from fw_cuda.products import Products
@@ -18,7 +19,7 @@ WRITERS = {"linear_dw": 2, "colsum": 1}
 
 def fused(program: Program, products: Products) -> Program:
     """The same program with fewer launches."""
-    return _with_relu(_in_parts(program), products)
+    return _with_relu(_with_latch(_in_parts(program)), products)
 
 
 def _in_parts(program: Program) -> Program:
@@ -43,6 +44,22 @@ def _written(operation: Operation, parts: dict[int, int]) -> Operation:
     if part is None or len(operation.inputs) != WRITERS.get(operation.primitive):
         return operation
     return Operation(operation.primitive, (*operation.inputs, part), operation.params, operation.outputs)
+
+
+def _with_latch(program: Program) -> Program:
+    """With the flag and the count of an update written where they were, if they are given away for these."""
+    latch = next((operation for operation in program.operations if operation.primitive == "latch"), None)
+    own = None if latch is None else getattr(program.functions("latch"), "__self__", None)
+    if latch is None or not isinstance(own, Elementwise):
+        return program
+    before, given = latch.inputs[-2:], dict(program.state)
+    reads = Counter(n for operation in program.operations for n in operation.reads)
+    if tuple([given.get(n) for n in before]) != latch.outputs or any(reads[n] > 1 for n in before):
+        return program
+    written = Operation("latch_in_place", latch.inputs, latch.params, latch.outputs)
+    operations = tuple([written if operation is latch else operation for operation in program.operations])
+    functions, in_place = program.functions, own.latch_in_place
+    return replaced(program, operations, lambda name: in_place if name == "latch_in_place" else functions(name))
 
 
 def _with_relu(program: Program, products: Products) -> Program:
