@@ -160,6 +160,20 @@ class Backend(ABC):
         """
         return None
 
+    def gatherer(
+        self, arrays: Sequence[Any], affine: tuple[Any, Any] | None
+    ) -> Callable[[Any], Callable[[int, int], Sequence[Any]]] | None:
+        """A function that gathers batches of a dataset's arrays on the device, where `room` lets them be kept.
+
+        It is given an epoch's order, a NumPy array of int64 indices that are known to be inside the arrays, and
+        returns `gather(start, stop)`: of each array the entries at `order[start:stop]`; of the first in the dtype of
+        the factor, times factor plus offset as `gather_normalized` rounds them, where `affine` is these two. The
+        arrays and `affine` stay as they are. An array of a batch keeps its values for as long as anybody holds it, a
+        view of it or an export; then a later batch may lie there, and does so best at the same address each time. None
+        where `take` and `gather_normalized` do as well.
+        """
+        return None
+
     def bernoulli(
         self, key: int, counter: int, shape: tuple[int, ...], p: float, dtype: DType, device: str | None
     ) -> Any | None:

@@ -205,18 +205,17 @@ class DataLoader:
         batches = cut_blocks(blocks, step, skip, self.drop_last and self.batch_size > 0)
         return batches if self.collate_fn is None else collated(batches, self.collate_fn)
 
-    def batch_indices(self) -> Iterator[Array]:
-        """Like `iter(loader)`, but only the indices of each batch's samples in `loader.dataset`, int64.
+    def batch_places(self) -> tuple[Array, Iterator[tuple[int, int]]]:
+        """The next epoch as the indices of its samples in `loader.dataset`, int64, and the places of its batches there.
 
-        For a caller that gathers where the arrays live. The position counts these batches as it counts
-        others.
+        For a caller that gathers where the arrays live: each place is where a batch begins and where it ends. They
+        begin where the epoch is resumed, and the position counts them as it counts batches.
         """
         if isinstance(self.dataset, IterableDataset):
             raise TypeError(f"DataLoader: {type(self.dataset).__name__} is read in order; its samples have no indices")
         epoch = self._start()
-        if epoch.order is None:
-            epoch.order = np.arange(epoch.size)
-        return _deliver(self._cut(epoch), epoch.position, epoch.total)
+        order = np.arange(epoch.size, dtype=np.int64) if epoch.order is None else epoch.order
+        return order, _deliver(self._bounds(epoch), epoch.position, epoch.total)
 
     @property
     def epoch(self) -> int:

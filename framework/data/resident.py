@@ -1,9 +1,12 @@
-"""Datasets that are kept on the device: a batch is gathered where the arrays live, and only its indices travel."""
+"""Datasets that are kept on the device: a batch is gathered where the arrays live, and only indices travel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from framework.autodiff import Tensor
 from framework.autodiff.namespace import namespace_of
@@ -29,34 +32,43 @@ class Resident:
     def __init__(self, loader: DataLoader, backend: Backend, device: str) -> None:
         data, self._chosen = underlying(loader.dataset)
         self._loader = loader
-        self._size = len(data)
+        self._size = len(loader.dataset)
         self._ns = namespace_of(backend)
-        self._asarray = backend.asarray
-        self._where = device if ":" in device else None
-        self._arrays = [backend.asarray(a, device=self._where) for a in data.arrays]
+        self._asarray = partial(backend.asarray, device=device if ":" in device else None)
+        self._arrays = [self._asarray(np.ascontiguousarray(a)) for a in data.arrays]
         self._affine: tuple[Any, Any] | None = None
         if data.transform is not None:
             factor, offset = data.transform.affine(data.arrays[0].dtype)
-            self._affine = backend.asarray(factor, device=self._where), backend.asarray(offset, device=self._where)
+            self._affine = self._asarray(factor), self._asarray(offset)
+        self._gatherer = backend.gatherer(self._arrays, self._affine)
 
     def batches(self) -> Iterator[tuple[Tensor, ...]]:
-        """One pass over the loader."""
-        for indices in self._loader.batch_indices():
-            yield self._batch(checked_indices(indices, len(self._loader.dataset), "DataLoader"))
+        """One pass over the loader, whose indices are copied to the device at its beginning.
 
-    def _batch(self, indices: Any) -> tuple[Tensor, ...]:
-        """The samples at these indices. Nothing here holds on to them: the next batch may lie there."""
-        ns, xp = self._ns, self._ns.xp
-        if self._chosen is not None:
-            indices = self._chosen.take(indices)
-        here = self._asarray(indices, dtype=dt.int64, device=self._where)
+        Nothing here holds on to a batch, so that the next may lie where it did; whoever keeps one never sees it change.
+        """
+        order, places = self._loader.batch_places()
+        order = checked_indices(order, self._size, "DataLoader")
+        order = order if self._chosen is None else self._chosen.take(order)
+        gather, ns = (self._gatherer or self._composed)(order), self._ns
+        for start, stop in places:
+            yield tuple([Tensor(array, None, ns) for array in gather(start, stop)])
+
+    def _composed(self, order: Any) -> Callable[[int, int], list[Any]]:
+        """What gathers batches of this order with the functions that every backend has."""
+        ns, take, affine = self._ns, self._ns.xp.take, self._affine
+        here = self._asarray(order, dtype=dt.int64)
         first, *rest = self._arrays
-        if self._affine is None:
-            batch = [xp.take(first, here, axis=0)]
-        else:
-            batch = [ns.gather_normalized(first, here, *self._affine)]
-        batch += [xp.take(a, here, axis=0) for a in rest]
-        return tuple([Tensor(array, None, ns) for array in batch])
+
+        def gather(start: int, stop: int) -> list[Any]:
+            indices = here[start:stop]
+            if affine is None:
+                batch = [take(first, indices, axis=0)]
+            else:
+                batch = [ns.gather_normalized(first, indices, *affine)]
+            return batch + [take(a, indices, axis=0) for a in rest]
+
+        return gather
 
 
 def resident(loader: Any, backend: Backend, device: str) -> Resident | None:

@@ -166,6 +166,34 @@ class ArrayTests(Kit):
                 assert b.dtype_of(found).name == dtype
                 np.testing.assert_array_equal(b.to_numpy(found), values)
 
+    def test_gathered_batches_keep_their_values(self, b: Backend) -> None:
+        """What `gatherer` gives are the entries at the indices, and stays so: whatever is gathered later."""
+        images, labels, weights = values_of("uint8", (9, 3, 2)), values_of("int64", (9,)), values_of("float32", (9, 5))
+        tables: list[Any] = [None, *((np.float32(0.1), np.float32(-0.3)), (values_of("float32", (3,)), np.float32(2)))]
+        for table in tables:
+            affine = None if table is None else tuple([b.asarray(np.asarray(t)) for t in table])
+            gatherer = b.gatherer([b.asarray(a) for a in (images, labels, weights)], affine)
+            if gatherer is None:
+                continue
+            wanted = images
+            if table is not None:
+                factor, offset = (np.reshape(t, (-1, 1)) for t in table)
+                wanted = images.astype("float32") * factor + offset
+            held = []
+            for order in (np.arange(9)[::-1], np.array([4, 4, 0, 8, 2, 1, 7])):
+                gather = gatherer(np.ascontiguousarray(order))
+                for start, stop in ((0, 4), (4, 7), (7, 7), (1, 7)):
+                    expected = [x[order[start:stop]] for x in (wanted, labels, weights)]
+                    given = gather(start, stop)
+                    for array, values in zip(given, expected, strict=True):
+                        assert b.dtype_of(array).name == values.dtype.name
+                        np.testing.assert_array_equal(on_host(b, array), values)
+                    if start:  # of others nothing is held, so that their memory may be used again
+                        held += [(array[:2, ...], values[:2]) for array, values in zip(given, expected)]
+                    del array, given
+            for view, values in held:
+                np.testing.assert_array_equal(on_host(b, view), values)
+
     def test_copy_is_a_copy(self, b: Backend) -> None:
         """`copy=True`, and `copy()`, share no memory with their source."""
         source = np.array([1.0, 2.0, 3.0], dtype=np.float32)

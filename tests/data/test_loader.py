@@ -124,11 +124,27 @@ def test_stop_anywhere_and_resume_equals_the_uninterrupted_run(kind, n, options,
 
 
 @given(st.integers(1, 20), settings_of_a_loader)
-def test_batch_indices_are_the_samples_of_the_batches(n, options):
-    loader, indices = (DataLoader(subset(n), **options) for _ in range(2))
+def test_batch_places_are_those_of_the_batches_in_the_order(n, options):
+    loader, other = (DataLoader(subset(n), **options) for _ in range(2))
     for _ in range(2):
-        assert [i.tolist() for i in indices.batch_indices()] == labels(loader)
-        assert indices.state_dict() == loader.state_dict()
+        order, places = other.batch_places()
+        assert order.dtype == np.int64
+        states = []
+        for place, batch in zip(places, loader, strict=True):
+            assert order[slice(*place)].tolist() == labels([batch])[0]
+            states.append((other.state_dict(), loader.state_dict()))
+        assert all(ours == expected for ours, expected in states)
+
+
+@given(st.integers(2, 20), settings_of_a_loader, st.data())
+def test_batch_places_go_on_where_an_epoch_is_resumed(n, options, data):
+    loader, other = (DataLoader(subset(n), **options) for _ in range(2))
+    whole = labels(loader)
+    if whole:
+        k = data.draw(st.integers(0, len(whole) - 1), label="batches before")
+        other.load_state_dict({**loader.state_dict(), "epoch": 0, "batch": k})
+        order, places = other.batch_places()
+        assert [order[a:b].tolist() for a, b in places] == whole[k:]
 
 
 # -- position --------------------------------------------------------------------------------------

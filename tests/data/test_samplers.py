@@ -176,7 +176,8 @@ def test_batches_are_as_long_as_their_lists():
     loader = DataLoader(numbers(20), **SAMPLERS["uneven"]())
     assert len(loader) == 4
     assert labels(loader) == [[1, 2, 3], [4], [], [0, 19, 19, 19]]
-    assert [i.tolist() for i in loader.batch_indices()] == [[1, 2, 3], [4], [], [0, 19, 19, 19]]
+    order, places = loader.batch_places()
+    assert [order[a:b].tolist() for a, b in places] == [[1, 2, 3], [4], [], [0, 19, 19, 19]]
 
 
 def test_batch_samplers_of_subsets_and_samples():

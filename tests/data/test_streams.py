@@ -170,7 +170,7 @@ def test_there_are_no_indices():
     with pytest.raises(TypeError, match="no index"):
         Numbers(3)[0]
     with pytest.raises(TypeError, match="no indices"):
-        DataLoader(Numbers(3)).batch_indices()
+        DataLoader(Numbers(3)).batch_places()
     with pytest.raises(errors.ConfigError, match="Subset of it cannot"):
         DataLoader(Subset(Numbers(3, 3), [0]))
     with pytest.raises(errors.ConfigError, match="read in order"):

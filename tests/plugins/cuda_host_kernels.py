@@ -129,6 +129,9 @@ SCALARS = {
     "index_t": np.int64, "int": np.int32, "double": np.float64, "unsigned long long": np.uint64,
 }  # fmt: skip
 
+ELEMENTS = {"bool": np.bool_, "int": np.int32, "double": np.float64, "unsigned char": np.uint8}
+"""What pointers are to, but for numbers of eight bytes."""
+
 
 def arguments(parameters: list[tuple[str, str]], given: tuple[Any, ...], types: dict[str, Any]) -> Any:
     """A kernel's arguments as it takes them: pointers, and scalars of the declared types, which are checked."""
@@ -142,9 +145,7 @@ def arguments(parameters: list[tuple[str, str]], given: tuple[Any, ...], types: 
                 held.append(ctypes.c_void_p(0))
                 continue
             element = kind.removeprefix("const ").rstrip("*").strip()
-            expected = np.dtype(
-                types.get(element) or {"bool": np.bool_, "int": np.int32, "double": np.float64}.get(element, np.int64)
-            )
+            expected = np.dtype(types.get(element) or ELEMENTS.get(element, np.int64))
             assert value.dtype == expected, f"{name} is {value.dtype}, not {expected}"
             assert value.flags.c_contiguous or value.flags.f_contiguous, f"{name} has gaps"
             held.append(ctypes.c_void_p(value.ctypes.data))

@@ -56,7 +56,7 @@ def _owned(x: Any) -> Any:
 
 def _shares(result: Any, args: Any) -> bool:
     return isinstance(result, np.ndarray) and any(
-        isinstance(a, np.ndarray) and np.may_share_memory(result, a) for a in args
+        isinstance(a, np.ndarray) and np.may_share_memory(_plain(result), _plain(a)) for a in args
     )
 
 
@@ -228,7 +228,9 @@ class StandIn:
             assert block == (256,)
             pointers, held = host_kernels.arguments(parameters, args, named)
 
-            held = held, [a.data.mem for a in args if isinstance(a, Array)]  # memory, as a graph's pool does, no arrays
+            # Memory, as a graph's pool does, no arrays; what is lent has an owner who would see that it is held.
+            memory = [a.data.mem for a in args if isinstance(a, Array)]
+            held = held, [m for m in memory if not hasattr(m.base, "owner")]
 
             def run() -> None:
                 assert held

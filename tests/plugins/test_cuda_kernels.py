@@ -152,13 +152,13 @@ def test_bernoulli_numbers_are_the_hosts(p: float) -> None:
 
 
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_batches_are_rounded_as_on_the_host(kernels, cupy: StandIn, channels: tuple[int, ...]) -> None:
+def test_batches_are_rounded_as_on_the_host(cupy: StandIn, channels: tuple[int, ...]) -> None:
     rng = np.random.default_rng(3)
     data = rng.integers(0, 256, (40, 3, 4, 5)).astype(np.uint8)
     normalize = Normalize([0.1307, 0.2, 0.3] if channels else 0.1307, [0.3081, 0.4, 0.7] if channels else 0.3081)
     indices = rng.permutation(40)[:17]
     factor, offset = (cupy.array(t) for t in normalize.affine(data.dtype))
-    got = kernels["gather_normalized"](cupy.array(data), cupy.array(indices), factor, offset)
+    (got,) = registry.get("cuda_on_host").gatherer([cupy.array(data)], (factor, offset))(indices)(0, 17)
     np.testing.assert_array_equal(got, normalize(data[indices]))
 
 

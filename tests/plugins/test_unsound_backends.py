@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
@@ -133,6 +134,28 @@ def _always_the_same():
     return send
 
 
+def _in_the_same_place():
+    """What gives each batch where the one before was."""
+    places = [_always_the_same() for _ in range(3)]
+    return lambda batch: [send(array) for send, array in zip(places, batch)]
+
+
+def _gatherer(rounded=lambda x: x, held=lambda batch: batch):
+    """A gatherer of NumPy arrays whose products go through `rounded`, and whose batches through `held`."""
+
+    def gatherer(self, arrays, affine):
+        def gather(order, start, stop):
+            batch = [array[order[start:stop]] for array in arrays]
+            if affine is not None:
+                factor, offset = (t.reshape(-1, 1) for t in affine)
+                batch[0] = rounded(batch[0] * factor) + offset
+            return held(batch)
+
+        return lambda order: partial(gather, order)
+
+    return gatherer
+
+
 def _native_of_anything(self, d):
     return np.dtype(str(d))
 
@@ -212,6 +235,8 @@ UNSOUND = [
     ({"sender": lambda self, device: np.asarray}, "test_sent_arrays_keep_their_values", ()),
     ({"sender": lambda self, device: _always_the_same()}, "test_sent_arrays_keep_their_values", ()),
     ({"overwrite": lambda self, array, values: None}, "test_overwrite", ()),
+    ({"gatherer": _gatherer(np.floor)}, "test_gathered_batches_keep_their_values", ()),
+    ({"gatherer": _gatherer(held=_in_the_same_place())}, "test_gathered_batches_keep_their_values", ()),
     ({"copy": lambda self, array: array}, "test_copy_is_a_copy", ()),
     (asarray(_as_it_is, keeps=("dtype", "device")), "test_no_copy_where_one_is_forbidden", ()),
     ({"copy": lambda self, array: np.ravel(array, "K").reshape(array.shape)}, "test_copy_of_a_view", ()),
@@ -319,6 +344,11 @@ def test_what_is_found_is_what_is_wrong(stand_in) -> None:
     )  # fmt: skip
     for test, case in {(test, case) for _, test, case in UNSOUND if test not in of_an_attribute}:
         getattr(kit, test)(sound, *case)
+
+
+def test_a_sound_gatherer_passes(stand_in) -> None:
+    kit = type("Kit", (BackendConformance,), {"backend": "cpu"})()
+    kit.test_gathered_batches_keep_their_values(stand_in({"kernels": {}, "gatherer": _gatherer()}))
 
 
 def test_every_test_of_the_kit_has_a_backend_that_it_fails() -> None:

@@ -67,3 +67,10 @@ def put(output: Any, target: Any) -> None:
     """Copy an array to where it is wanted, if it is not there already."""
     if not hasattr(output, "data") or output.data.ptr != target.data.ptr or output.strides != target.strides:
         target[...] = output
+
+
+class Loan:
+    """Lives as long as an array that was given, and keeps its memory."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memory

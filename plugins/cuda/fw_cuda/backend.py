@@ -150,6 +150,12 @@ class CudaBackend(Backend):
             found = self._senders[device] = import_module("fw_cuda.sending").Sender(self.cupy, index)
         return found
 
+    def gatherer(
+        self, arrays: Sequence[Any], affine: tuple[Any, Any] | None
+    ) -> Callable[[Any], Callable[[int, int], Sequence[Any]]] | None:
+        """One launch a batch, in buffers that are used again when nobody holds an array of the batch any more."""
+        return import_module("fw_cuda.gathering").gatherer(self.cupy, self._own, arrays, affine)
+
     def bernoulli(
         self, key: int, counter: int, shape: tuple[int, ...], p: float, dtype: DType, device: str | None
     ) -> Any | None:

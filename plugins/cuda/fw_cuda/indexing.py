@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fw_cuda.arrays import Array, computes, count, integer, is_c, name_of, put
+from fw_cuda.arrays import Array, computes, integer, name_of, put
 from fw_cuda.sources import OTHERS, Kernels, blocks_for
 
-NAMES = ("scatter_add", "set_item", "get_item", "embedding_grad", "gather_normalized", "fill_parts")
+NAMES = ("scatter_add", "set_item", "get_item", "embedding_grad", "fill_parts")
 
 MOST_INDICES = 4096
 """Up to so many indices every row of the gradient looks at all of them, which makes the order of its sum fixed."""
@@ -49,30 +49,6 @@ class Indexing:
             name = "fw_embedding_grad" if is_small else "fw_embedding_grad_atomic"
             blocks = rows if is_small else blocks_for(n * width)
             self._kernels.launch("indexing", name, name_of(g), blocks, *args, index=name_of(indices))
-        return y
-
-    def gather_normalized(self, data: Array, indices: Array, factor: Array, offset: Array) -> Array:
-        """Entries of `data` at `indices`, times `factor` plus `offset`, in the dtype of the factor: one launch."""
-        cupy = self._cupy
-        channels = max(factor.size, offset.size)
-        if not computes(factor) or offset.dtype != factor.dtype or name_of(data) not in OTHERS or not is_c(data):
-            around = (1,) * (data.ndim - 2)
-            factor, offset = (t.reshape(t.shape[0], *around) if t.ndim else t for t in (factor, offset))
-            return data[indices].astype(factor.dtype) * factor + offset
-        if factor.size != offset.size:
-            factor, offset = (cupy.broadcast_to(t, (channels,)) for t in (factor, offset))
-        factor, offset, indices = (
-            cupy.ascontiguousarray(t) for t in (factor, offset, indices.astype("int64", copy=False))
-        )
-        shape = data.shape[1:]
-        y = cupy.empty((indices.size, *shape), dtype=factor.dtype)
-        if y.size:
-            width = count(shape)
-            inner = count(shape[1:]) if channels > 1 else width
-            sizes = integer(indices.size), integer(width), factor, offset, integer(inner), integer(channels)
-            args = data, indices, y, *sizes
-            blocks = blocks_for(y.size)
-            self._kernels.launch("batches", "fw_gather_normalized", name_of(factor), blocks, *args, index=name_of(data))
         return y
 
     def scatter_add(self, array: Array, key: Any, values: Array) -> Array:

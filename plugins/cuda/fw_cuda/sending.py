@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fw_cuda.arrays import Array
+from fw_cuda.arrays import Array, Loan
 
 MOST_BUFFERS = 8
 """Buffers of one size; a batch of two arrays of a size uses four, and more where the host is far ahead."""
@@ -99,7 +99,7 @@ class _Buffer:
         self._cupy = cupy
         self._host = cupy.cuda.alloc_pinned_memory(size)
         self._memory = cupy.cuda.alloc(size)
-        self._loan: weakref.ref[_Loan] | None = None
+        self._loan: weakref.ref[Loan] | None = None
         self._lent_on = computes.ptr
         self.copied = cupy.cuda.Event(disable_timing=True)
         self._released = cupy.cuda.Event(disable_timing=True)
@@ -129,7 +129,7 @@ class _Buffer:
         runtime.memcpyAsync(self._memory.ptr, place.ctypes.data, array.nbytes, runtime.memcpyHostToDevice, copies.ptr)
         self.copied.record(copies)
         computes.wait_event(self.copied)
-        loan = _Loan(self._memory)
+        loan = Loan(self._memory)
         self._loan, self._lent_on, self.is_free = weakref.ref(loan), computes.ptr, False
         memory = cupy.cuda.UnownedMemory(self._memory.ptr, array.nbytes, loan, device)
         return cupy.ndarray(array.shape, array.dtype, cupy.cuda.MemoryPointer(memory, 0))
@@ -138,10 +138,3 @@ class _Buffer:
         """The page-locked memory goes back to CuPy's pool, which hands it out at once: the copy has to be over."""
         with suppress(Exception):
             self.copied.synchronize()
-
-
-class _Loan:
-    """Lives as long as an array that was given, and keeps its memory."""
-
-    def __init__(self, memory: Any) -> None:
-        self.memory = memory
