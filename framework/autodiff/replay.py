@@ -195,6 +195,7 @@ class Replay:
         self.ns = recorder.ns
         self.returned = returned
         self.structure = structure
+        self._is_flat = type(structure) is tuple and all(part is tree.LEAF for part in structure)
         self.guards = recorder.guards
         self.fresh = recorder.fresh
         self.size = len(recorder.values)
@@ -280,7 +281,7 @@ class Replay:
         leaves: list[Any] = []
         for r in self.returned:
             leaves.append(leaves[r.what] if r.kind == "same" else self._leaf(r, arguments, env, numbers))
-        return tree.unflatten(self.structure, leaves)
+        return tuple(leaves) if self._is_flat else tree.unflatten(self.structure, leaves)
 
     def _goes_on(self, segment: _Segment, sequel: Sequel | None, env: list[Any]) -> bool:
         """Run a segment with what follows on it, if that can be: its barrier, or what follows on the call."""

@@ -11,7 +11,7 @@ import numpy as np
 from framework.autodiff import Tensor
 from framework.autodiff.namespace import namespace_of
 from framework.backend import Backend
-from framework.backend.dtypes import DType
+from framework.backend.dtypes import DTYPES, DType
 from framework.errors import ConfigError
 
 _NDARRAY = np.ndarray
@@ -42,6 +42,8 @@ class Mover:
         kept = (np.dtype(code) for code in (*np.typecodes["AllInteger"], *np.typecodes["Complex"], "?", self._native))
         self._as_it_is = frozenset(kept) if self.keeps_arrays else frozenset()
         """The dtypes of host arrays that a Tensor may hold without a copy."""
+        self._left: set[Any] = set()
+        """The dtypes, as the library names them, of Tensors that need no other one."""
         self.loader_index = 0
         """Which of several loaders the batches are from; may be set."""
 
@@ -59,8 +61,7 @@ class Mover:
         if kind is _NDARRAY:
             return self._array(batch)
         if isinstance(batch, Tensor):
-            moved = batch.to(device=self._device)
-            return moved.to(dtype=self._dtype) if moved.dtype.kind == "float" else moved
+            return batch if self._is_moved(batch) else self._tensor(batch)
         if isinstance(batch, Mapping):
             return kind((key, self(value)) for key, value in batch.items())
         if kind is list:
@@ -70,6 +71,19 @@ class Mover:
         if self.backend.owns(batch):
             return self(Tensor(batch, None, self._ns))
         return batch
+
+    def _is_moved(self, t: Tensor) -> bool:
+        """Whether it is on the device, in a dtype that the run leaves as it is: soon seen."""
+        data = t._data
+        return t._ns is self._ns and data.dtype in self._left and self.backend.device_of(data) == self._device
+
+    def _tensor(self, t: Tensor) -> Tensor:
+        moved = t.to(device=self._device)
+        if moved.dtype.kind == "float" and moved.dtype != self._dtype:
+            return moved.to(dtype=self._dtype)
+        if moved._ns is self._ns and len(self._left) < len(DTYPES):
+            self._left.add(moved._data.dtype)
+        return moved
 
     def _array(self, array: np.ndarray[Any, Any]) -> Any:
         dtype = array.dtype

@@ -236,8 +236,10 @@ class Window:
         """Whether this batch makes the window whole, with a loss of each and all of one length on average."""
         if self.done + 1 != self.size or self.used != self.done:
             return False
+        if self.size == 1:
+            return True
         length = batch_size_of(batch) or 1
-        return self.size == 1 or self.samples + length == self.size * (self.first or length)
+        return self.samples + length == self.size * (self.first or length)
 
     def closes(self, is_last: bool) -> bool:
         """Count a batch; whether an update follows."""
