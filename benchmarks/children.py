@@ -115,7 +115,7 @@ class Child:
         for pipe in (process.stdin, process.stdout):
             _close(pipe)
         try:
-            process.wait(timeout=5)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

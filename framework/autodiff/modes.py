@@ -45,7 +45,7 @@ class _GradMode:
         for token in reversed(list(tokens)):
             try:
                 grad_enabled.reset(token)
-            except ValueError:  # that of another thread, which uses the same object
+            except (ValueError, RuntimeError):  # that of another thread, which uses the same object, or is leaving it
                 continue
             tokens.remove(token)
             return

@@ -74,9 +74,9 @@ class HostGenerator:
 
     def bits(self, count: int) -> np.ndarray:
         """The next `count` 64-bit words, uint64."""
-        out = random_bits(self.key, self.counter, count)
-        self.counter += count
-        return out
+        start = self.counter
+        self.counter = start + count  # before they are made: meanwhile another thread may draw
+        return random_bits(self.key, start, count)
 
     def uniform(self, shape: tuple[int, ...] = ()) -> np.ndarray:
         """float64 in [0, 1), 53 bits each."""

@@ -15,6 +15,7 @@ from framework.data.idx import read_content
 from framework.errors import ConfigError, DataError
 
 _PATIENCE = 4.0  # seconds until a machine counts as offline
+_GRACE = 1.0  # seconds that slower mirrors get once one has answered
 _TIMEOUT = 5.0  # seconds for a connection, and for a read that stalls
 _FRUITLESS = 2  # attempts in a row without a new byte before a mirror is given up
 _CHUNK = 1 << 16
@@ -55,7 +56,7 @@ def download(name: str, folder: Path, mirrors: Sequence[str], fault: Callable[[b
         DataUnavailable: no mirror can be reached or has the file.
         DataError: a mirror sent a wrong file, and none a right one; or the folder cannot be written.
     """
-    mirrors, reasons = reachable(mirrors)
+    mirrors, reasons = reachable(mirrors, _PATIENCE)
     if not mirrors:
         raise DataUnavailable(f"no mirror can be reached: {_list(reasons)}")
     wrong = False
@@ -102,12 +103,12 @@ def checked_mirrors(mirrors: Sequence[str] | str | None, default: Sequence[str])
 # -- is there a network? ---------------------------------------------------------------------------
 
 
-def reachable(mirrors: Sequence[str], patience: float = _PATIENCE) -> tuple[list[str], dict[str, str]]:
+def reachable(mirrors: Sequence[str], patience: float) -> tuple[list[str], dict[str, str]]:
     """The mirrors to try, in order, and why others are out of the question.
 
     All are called at once, so that the verdict on a machine without a network takes `patience` seconds at
     the most, also where names are never resolved and packets vanish without an answer. Mirrors that answer
-    come first; once one has, the slower ones get a second, and go to the end.
+    come first; once one has, the slower ones get a moment, and go to the end.
     """
     import queue
     import threading
@@ -127,7 +128,7 @@ def reachable(mirrors: Sequence[str], patience: float = _PATIENCE) -> tuple[list
             reasons[mirror] = reason
         else:
             up.add(mirror)
-            deadline = min(deadline, time.monotonic() + 1.0)
+            deadline = min(deadline, time.monotonic() + _GRACE)
     if not up:
         return [], {m: reasons.get(m, f"no answer within {patience:g} s") for m in mirrors}
     return sorted((m for m in mirrors if m not in reasons), key=lambda m: m not in up), reasons

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _BOOT = (
     "import json, socket, sys; "
     "channel = socket.socket(fileno=int(sys.argv[1])); "
-    "sys.path[:] = json.loads(channel.makefile('rb', buffering=0).readline()); "
+    "line = channel.makefile('rb', buffering=0).readline(); "
+    "sys.path[:] = json.loads(line) if line.endswith(b'\\n') else sys.exit(1); "
     "from framework.data.worker import serve; serve(channel); channel.close()"
 )
 _PATIENCE = 2.0
@@ -93,10 +94,10 @@ class _Worker:
 
     def __call__(self, task: Any) -> Any:
         with self._asking:
-            self.busy = True
+            with self._changing:  # `leave` comes before, and nothing is asked of what it ends; or after, and sees this
+                self.busy, channel = True, self._channel
             try:
-                channel = self._channel or self._start()
-                answer = self._ask(channel, wire.pack(task))
+                answer = self._ask(channel or self._start(), wire.pack(task))
             finally:
                 self.busy = False
         if answer[0] == "error":
@@ -170,9 +171,9 @@ class _Worker:
         """Tell the process to end; gives what waits for that."""
         with self._changing:
             self._ended = self._ended or for_good
-            process, channel = self._process, self._channel
+            process, channel, busy = self._process, self._channel, self.busy
             self._process = self._channel = None
-        if process is not None and self.busy:
+        if process is not None and busy:
             process.kill()
         if channel is not None:
             _hang_up(channel)

@@ -27,7 +27,10 @@ def serve(channel: socket) -> None:
     """Be a worker: the first message says of what, each further one is a task."""
     remote.inside_worker = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle: it ends its workers
-    setup = wire.receive(channel)
+    try:
+        setup = wire.receive(channel)
+    except EOFError:
+        os._exit(1)  # nobody is there any more
     tasks = _Tasks(channel)
     try:
         job = _job(setup)

@@ -81,8 +81,9 @@ class Feeder:
         self._heavy_put = self._heavy_done = 0  # each is counted by one thread
         self._wake = threading.Event()
         self._closing: bool | None = None  # the `ok` of the end, once it has come
-        self._busy = True
-        self._since, self._limit = time.monotonic(), self.START_S
+        self._at_work: tuple[float, float] | None = (time.monotonic(), self.START_S)
+        """Since when the client is at work, and for how long it may be; both in one, as they belong together."""
+        self._hangs = False  # given up by one who waited, and perhaps at work still
         self._thread = threading.Thread(target=self._run, name=f"fw-{type(client).__name__}", daemon=True)
         self._thread.start()
 
@@ -112,7 +113,8 @@ class Feeder:
     def flush(self) -> bool:
         """Wait, a bounded time, until all items are handled; whether they are."""
         self._wake.set()
-        return self._wait(lambda: not self._busy and not self._items)
+        # In this order: the client is at work before the last item leaves the deque.
+        return self._wait(lambda: not self._items and self._at_work is None) and self.alive
 
     def wait_started(self) -> bool:
         """Wait, a bounded time, until the client has started; whether it has."""
@@ -135,18 +137,25 @@ class Feeder:
                 self._client.drop(self._items.popleft())
 
     def _wait(self, done: Callable[[], bool]) -> bool:
-        while self._thread.is_alive() and not done():
+        while self._thread.is_alive() and not self._hangs:
             if not self.alive:
-                self._thread.join(self.POLL_S)  # it may be dropping what waited, which an exit would cut off
-                return False
-            since = self._since
-            if self._busy and time.monotonic() - since > self._limit:
-                self._trouble(f"did not answer for {self._limit:g} s")
-                self.alive = False
+                self._thread.join(self.FINISH_S)  # it may be dropping what waited, which an exit would cut off
+                break
+            if done():
+                return True
+            now, at_work = time.monotonic(), self._at_work  # in this order: what begins now is not late
+            if at_work is not None and now - at_work[0] > at_work[1] and self._stays(at_work):
+                self._trouble(f"did not answer for {at_work[1]:g} s")
+                self._hangs, self.alive = True, False
                 self._drop_all()
-                return False
-            time.sleep(0.005)
+            else:
+                time.sleep(0.005)
         return done()
+
+    def _stays(self, at_work: tuple[float, float]) -> bool:
+        """Whether the client does not end that work in a moment: where the whole process stood still, it could not."""
+        time.sleep(self.POLL_S)
+        return self._at_work is at_work
 
     def _run(self) -> None:
         try:
@@ -159,7 +168,7 @@ class Feeder:
                     failures = 0 if self._handle_next() else failures + 1
                     if failures >= self.FAILURES:
                         self.alive = False
-                self._busy = False
+                self._at_work = None
                 if closing is not None:
                     break
                 self._wake.wait(self.POLL_S)
@@ -170,14 +179,14 @@ class Feeder:
         except BaseException as error:  # whatever the client does, even an exit, ends this thread only
             self._trouble(f"failed with {type(error).__name__}: {error}")
         finally:
-            self.alive = self._busy = False
+            self.alive, self._at_work = False, None
             self._drop_all()
 
     def _handle_next(self) -> bool:
         self._begin(self.HANDLE_S)
         item = self._items.popleft()
         try:
-            self._limit += getattr(item, "limit_s", 0.0)
+            self._begin(self.HANDLE_S + getattr(item, "limit_s", 0.0))
             self._client.handle(item)
         except Exception as error:
             self._trouble(f"failed with {type(error).__name__}: {error}")
@@ -187,8 +196,7 @@ class Feeder:
         return True
 
     def _begin(self, limit: float) -> None:
-        self._since, self._limit = time.monotonic(), limit
-        self._busy = True
+        self._at_work = time.monotonic(), limit
 
     def _trouble(self, text: str) -> None:
         if self.problem is None:

@@ -154,8 +154,7 @@ class TensorBoardLogger(VersionedLogger):
         if feeder is None:
             return
         atexit.unregister(self.close)
-        if feeder.alive:
-            feeder.close(ok=True)
+        feeder.close(ok=True)
         if feeder.problem is not None:
             self._warn(feeder)
 

@@ -318,8 +318,7 @@ class WandbLogger(Logger):
             return
         _OPEN.discard(self)
         atexit.unregister(self.close)
-        if feeder.alive:
-            feeder.close(ok)
+        feeder.close(ok)
         if feeder.problem is not None:
             self._warn(feeder)
 

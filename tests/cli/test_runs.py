@@ -290,6 +290,8 @@ class QuietServer(ThreadingHTTPServer):
 SEGMENTS = """
 from pathlib import Path
 from framework.loggers import WandbLogger
+from framework.loggers.background import Feeder
+Feeder.START_S = Feeder.HANDLE_S = Feeder.FINISH_S = 600.0  # on a busy machine the client is slow
 logger = WandbLogger(offline=True, id="abc")
 logger.attach(Path("runs/a/version_0"))
 for step in {steps}:

@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from framework.data import download
+
 
 class Mirror(ThreadingHTTPServer):
     """Serves `files`; `cuts` holds, per request to come, after how many body bytes the connection breaks off."""
@@ -84,6 +86,8 @@ def mirrors(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name in ("FW_MIRROR", "FW_DATA"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("_PATIENCE", "_GRACE", "_TIMEOUT"):
+        monkeypatch.setattr(download, name, 60.0)  # on a busy machine a mirror is slow
     started: list[tuple[Mirror, threading.Thread]] = []
 
     def start(**files: bytes) -> Mirror:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import pty
+import socket
 import subprocess
 import sys
 import termios
 import textwrap
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +36,17 @@ def get(folder: Path, *mirrors: object) -> bytes:
     return download.download(NAME, folder, [m if isinstance(m, str) else m.url for m in mirrors], fault)
 
 
-def closed_port() -> str:
-    """An address on this machine where nobody listens."""
-    import socket
+@pytest.fixture
+def closed_port() -> Iterator[Callable[[], str]]:
+    """Gives addresses on this machine where nobody listens, and nobody else may meanwhile."""
+    with contextlib.ExitStack() as held:
 
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{s.getsockname()[1]}/"
+        def address() -> str:
+            taken = held.enter_context(socket.socket())
+            taken.bind(("127.0.0.1", 0))
+            return f"http://127.0.0.1:{taken.getsockname()[1]}/"
+
+        yield address
 
 
 @pytest.fixture
@@ -126,7 +133,7 @@ def test_mirrors_are_tried_in_order(mirrors, folder):
     assert (len(first.requests), len(second.requests)) == (1, 0)
 
 
-def test_a_mirror_that_is_down_is_passed_over(mirrors, folder):
+def test_a_mirror_that_is_down_is_passed_over(mirrors, folder, closed_port):
     assert get(folder, closed_port(), mirrors(**{NAME: PACKED})) == CONTENT
 
 
@@ -145,7 +152,7 @@ def test_no_mirror_has_it(mirrors, folder):
     assert f"{second.url}: answered 404" in str(caught.value)
 
 
-def test_a_wrong_file_is_no_absent_file(mirrors, folder):
+def test_a_wrong_file_is_no_absent_file(mirrors, folder, closed_port):
     wrong = mirrors(**{NAME: gzip.compress(b"something else")})
     with pytest.raises(errors.DataError, match="sent a wrong file: 14 strange bytes") as caught:
         get(folder, wrong, closed_port(), mirrors())
@@ -169,10 +176,13 @@ def test_a_server_that_says_nothing_is_given_up(mirrors, folder, monkeypatch):
     mirror.hold = threading.Event()
     with pytest.raises(DataUnavailable, match="no answer in time"):
         get(folder, mirror)
+    deadline = time.monotonic() + 60.0
+    while len(mirror.requests) < 2 and time.monotonic() < deadline:  # it may see them after the client has given up
+        time.sleep(0.01)
     assert len(mirror.requests) == 2
 
 
-def test_without_a_network_nothing_is_written(mirrors, folder):
+def test_without_a_network_nothing_is_written(mirrors, folder, closed_port):
     with pytest.raises(DataUnavailable, match=r"no mirror can be reached: .*: Connection refused"):
         get(folder, closed_port(), closed_port())
     assert not folder.parent.exists()
@@ -196,7 +206,8 @@ def test_a_connection_without_an_answer_is_no_network(mirrors):
     assert reasons[mirror.url] in ("no answer within 0.2 s", "no answer in time")  # on a busy machine the latter
 
 
-def test_a_mirror_that_answers_goes_before_one_that_does_not(mirrors):
+def test_a_mirror_that_answers_goes_before_one_that_does_not(mirrors, monkeypatch):
+    monkeypatch.setattr(download, "_GRACE", 0.5)
     mirror = mirrors()
     up, reasons = reachable(["http://192.0.2.1/", mirror.url], patience=5.0)
     assert up[0] == mirror.url
@@ -244,8 +255,9 @@ def test_mirrors_given_come_before_the_environments_and_those_before_the_default
 SCRIPT = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from framework.data.download import download
-    content = download("file.gz", Path(sys.argv[1]), sys.argv[2:], lambda content: None)
+    from framework.data import download
+    download._PATIENCE = download._TIMEOUT = 60.0  # a server that is slow, or made to wait, is not given up
+    content = download.download("file.gz", Path(sys.argv[1]), sys.argv[2:], lambda content: None)
     print(len(content))
 """)
 

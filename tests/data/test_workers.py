@@ -6,10 +6,12 @@ import contextlib
 import copy
 import gc
 import importlib
+import json
 import os
 import pickle
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +24,7 @@ import pytest
 
 from framework import errors
 from framework.autodiff import modes
-from framework.data import ArrayDataset, DataLoader
+from framework.data import ArrayDataset, DataLoader, remote
 from framework.data.transforms import RandomCrop
 
 HERE = Path(__file__).parent
@@ -319,6 +321,28 @@ def test_leaving_a_hanging_worker(w):
     assert children() == before
 
 
+def test_a_worker_is_asked_before_it_is_ended_or_after_but_not_meanwhile(w):
+    """Else the words that end it could come in the middle of a task."""
+
+    class Watched(remote._Worker):
+        @property
+        def busy(self):
+            alone.append(self._changing.locked())
+            return self._busy
+
+        @busy.setter
+        def busy(self, value):
+            if value:
+                alone.append(self._changing.locked())
+            self._busy = value
+
+    alone: list[bool] = []
+    worker = Watched(0, remote._packed(w.doubled, None), None)
+    assert worker([1, 2, 3]).tolist() == [2, 4, 6]
+    worker.leave(for_good=True)()
+    assert alone == [True, True]
+
+
 @pytest.mark.slow
 def test_many_epochs_left_early(w):
     before = children()
@@ -419,6 +443,18 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 """
+
+
+def test_a_worker_whose_parent_dies_while_it_starts_says_nothing():
+    paths = json.dumps(sys.path).encode() + b"\n"
+    begun = []
+    for told in (b"", paths[:9], paths, paths + b"\2\0\0"):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            command = [sys.executable, "-P", "-c", remote._BOOT, str(theirs.fileno())]
+            begun.append(subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE))
+            ours.sendall(told)
+    assert [(process.communicate()[1], process.returncode) for process in begun] == [(b"", 1)] * 4
 
 
 def is_running(pid: int) -> bool:

@@ -58,8 +58,11 @@ def test_the_config_for_wandb_is_understood(tmp_path, monkeypatch, capsys):
 def test_the_python_for_wandb(tmp_path):
     first, second = re.findall(r"^```python(?: wandb)?\n(.*?)^```", LOGGING, re.DOTALL | re.M)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    patient = (
+        "from framework.loggers.background import Feeder\nFeeder.START_S = Feeder.HANDLE_S = Feeder.FINISH_S = 150.0"
+    )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{first}\nmodel = Net()\n{second}"],
+        [sys.executable, "-W", "error", "-c", f"{patient}\n{first}\nmodel = Net()\n{second}"],
         cwd=tmp_path,
         env={**kept, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,

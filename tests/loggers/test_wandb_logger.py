@@ -28,11 +28,17 @@ def clean_environment(home: Path, **extra: str) -> dict[str, str]:
     return {**kept, "HOME": str(home), "PYTHONPATH": str(ROOT), **extra}
 
 
-def run_child(script: str, tmp_path: Path, timeout: float = 120, **extra: str) -> subprocess.CompletedProcess[str]:
+PATIENT = (
+    "from framework.loggers.background import Feeder; "
+    "Feeder.START_S = Feeder.HANDLE_S = Feeder.FINISH_S = 240.0  # on a busy machine the client is slow\n"
+)
+
+
+def run_child(script: str, tmp_path: Path, timeout: float = 300, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own; a logger that hangs for ever ends in TimeoutExpired."""
     environment = clean_environment(tmp_path / "home", **extra)
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
+        [sys.executable, "-c", PATIENT + textwrap.dedent(script)],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -200,7 +206,10 @@ def test_with_a_key_the_server_decides(no_wandb_environment, tmp_path, where):
             (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password xxxx\n")
             (tmp_path / ".netrc").chmod(0o600)
         assert choose_mode(offline=False) == (None, None)
-    assert choose_mode(offline=False) == ("offline", "127.0.0.1 cannot be reached")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody else gets the port
+        no_wandb_environment.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        assert choose_mode(offline=False) == ("offline", "127.0.0.1 cannot be reached")
 
 
 # -- a client that is missing or broken ------------------------------------------------------------
@@ -255,8 +264,6 @@ TRAIN = """
     from pathlib import Path
     from types import SimpleNamespace
     from framework.loggers import SafeLogger, WandbLogger
-    from framework.loggers.background import Feeder
-    Feeder.START_S, Feeder.HANDLE_S, Feeder.FINISH_S = 0.5, 0.5, 0.5
     wandb = WandbLogger(offline=True, log_model="all")
     logger = SafeLogger(wandb)
     logger.attach(Path("run"))
@@ -299,6 +306,22 @@ BROKEN = {
 }
 
 
+HANGS = {
+    "import hangs": "START_S",
+    "init hangs": "START_S",
+    "log hangs": "HANDLE_S",
+    "images hang": "HANDLE_S",
+    "artifacts hang": "HANDLE_S",
+    "finish hangs": "FINISH_S",
+}
+"""Which of the waits is in vain, and is cut short; the others may take their time, for the machine may be busy."""
+
+
+def impatient(script: str, limit: str) -> str:
+    """The script with half a second for what will hang."""
+    return script.replace("wandb = WandbLogger(", f"Feeder.{limit} = 0.5; wandb = WandbLogger(")
+
+
 def stub(folder: Path, **parts: str) -> None:
     words = ("log", "finish", "init", "image", "artifact", "log_artifact")
     filled = {**dict.fromkeys(words, "pass"), "module": "", **parts}
@@ -309,7 +332,8 @@ def stub(folder: Path, **parts: str) -> None:
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_client_costs_one_warning(tmp_path, how):
     stub(tmp_path / "stub", **BROKEN[how])
-    done = run_child(TRAIN, tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path / "stub"), str(ROOT)]))
+    script = impatient(TRAIN, HANGS[how]) if how in HANGS else TRAIN
+    done = run_child(script, tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path / "stub"), str(ROOT)]))
     assert done.returncode == 0, done.stderr
     assert "trained" in done.stdout
     assert done.stderr.count("RuntimeWarning") == 1, done.stderr
@@ -331,8 +355,10 @@ def test_a_client_that_works_costs_no_warning_and_gets_every_row_once(tmp_path):
 
 def test_too_many_waiting_rows_are_dropped_with_one_warning(tmp_path):
     stub(tmp_path / "stub", log=FOREVER)
-    script = TRAIN.replace("logger = ", "Feeder.CAPACITY = 1000; logger = ").replace(
-        'logger.finalize("success")', "pass"
+    script = (
+        impatient(TRAIN, "HANDLE_S")
+        .replace("logger = ", "Feeder.CAPACITY = 1000; logger = ")
+        .replace('logger.finalize("success")', "pass")
     )
     done = run_child(script, tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path / "stub"), str(ROOT)]))
     assert "1000 items behind" in done.stderr

@@ -24,6 +24,11 @@ import numpy as np
 import framework as fw
 from framework.callbacks import Callback, ModelCheckpoint
 from framework.loggers import WandbLogger
+from framework.loggers.background import Feeder
+
+Feeder.START_S = 200.0  # on a busy machine the client is slow
+if "kill" not in sys.argv:
+    Feeder.HANDLE_S = Feeder.FINISH_S = 200.0
 
 class Net(fw.TrainModule):
     def __init__(self, hidden=4):

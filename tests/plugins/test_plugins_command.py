@@ -6,14 +6,18 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from framework.backend import registry
 from framework.cli import plugins
 from framework.cli.plugins import Row
 
 
-def rows(timeout_s: float = 20.0) -> dict[str, Row]:
+def rows(timeout_s: float = 90.0) -> dict[str, Row]:
     return {row.name: row for row in plugins.rows_of_all(timeout_s)}
 
 
@@ -182,25 +186,53 @@ HANGS = """
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc")
-def test_plugins_that_hang_wait_together_and_leave_nothing_running(install_plugin, good_plugin) -> None:
+def test_plugins_that_hang_wait_together_and_leave_nothing_running(install_plugin, good_plugin, monkeypatch) -> None:
+    """The time is up when both hang, each with a process of its own, and the third has answered, however long that takes."""
     modules = [install_plugin(name, HANGS, distribution=f"fw-{name}") for name in ("slow", "slower")]
+    files = [install_plugin.folder / f"{module}.pids" for module in modules]
     install_plugin("sound", good_plugin("sound"), distribution="fw-sound")
-    found = {row.name: row for row in listed("--timeout", "10")}
+    points = {point.name: point for point in registry.entry_points() if point.name in ("slow", "slower", "sound")}
+    probes: list[plugins.Probe] = []
+
+    class Noted(plugins.Probe):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            probes.append(self)
+
+    def clock() -> float:
+        if not asked:  # for the deadline
+            asked.append(True)
+            return 0.0
+        _wait_until(lambda: all(f.exists() and len(f.read_text().split()) == 2 for f in files))
+        _wait_until(lambda: probes[2].process.poll() is not None)
+        return 10.0
+
+    asked: list[bool] = []
+    monkeypatch.setattr(plugins, "Probe", Noted)
+    monkeypatch.setattr(plugins, "time", SimpleNamespace(monotonic=clock))
+    found = {row.name: row for row in plugins.rows_of([*points.values()], 10.0)}
     assert found["slow"].reason == found["slower"].reason == "no answer within 10 s"
     assert found["sound"].state == "ready"  # was not kept waiting behind the others
-    for module in modules:
-        file = install_plugin.folder / f"{module}.pids"
+    for file in files:
         for pid in file.read_text().split():
             assert _ends(int(pid)), f"process {pid} is still running"
 
 
+def _wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not come about in two minutes")
+
+
 def _ends(pid: int) -> bool:
-    for _ in range(100):
+    for _ in range(1200):
         try:
             with open(f"/proc/{pid}/stat") as stat:
                 if stat.read().rpartition(")")[2].split()[0] == "Z":
                     return True
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # it may end between the opening and the reading
             return True
         time.sleep(0.05)
     return False
@@ -221,7 +253,7 @@ def test_a_name_of_two_distributions_has_two_rows_and_a_remark(install_plugin, g
     install_plugin("toy", good_plugin("toy"), distribution="fw-toy")
     install_plugin("toy", "1 / 0", distribution="toys-inc")
     install_plugin("cpu", good_plugin("cpu"), distribution="fast-cpu")
-    found = plugins.rows_of_all()
+    found = plugins.rows_of_all(90.0)
     assert [(row.distribution, row.state) for row in found if row.name == "toy"] == [
         ("fw-toy 1.0", "ready"),
         ("toys-inc 1.0", "broken"),

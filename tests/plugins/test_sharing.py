@@ -291,6 +291,30 @@ assert os.waitpid(child, 0)[1] == 0 and done()
 """
 
 
+NOTICED = """
+import random, threading, warnings
+import framework as fw
+from fw_cpu import sharing
+
+with sharing.held():
+    sharing._pool.limit = 3
+    sharing.each(len, ["a"] * 9)
+assert threading.active_count() == 3
+random.seed(3)
+step = fw.compile(lambda x: x * 2 if random.random() < 0.2 else x)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(12):
+        step(fw.tensor([1.0]))
+(warned,) = caught
+assert "Python's random is drawn from in the call" in str(warned.message)
+"""
+
+
+def test_the_threads_do_not_hide_a_draw_from_compile() -> None:
+    subprocess.run([sys.executable, "-c", NOTICED], check=True, timeout=300)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_has_threads_of_its_own() -> None:
-    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=300)

@@ -17,7 +17,7 @@ import pytest
 import framework as fw
 from framework.callbacks import Callback
 from framework.train import checkpoint
-from framework.train.signals import Interrupted
+from framework.train.signals import Interrupted, StopSignals
 
 PROGRAM = Path(__file__).with_name("toy_run.py")
 
@@ -143,6 +143,52 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
     saved = {p.name for p in checkpoint.valid_checkpoints(folder / "checkpoints")}
     assert saved == {"epoch=0-step=1-s", "epoch=0-step=1", "epoch=0-step=1-v"}  # those from before
+
+
+def test_a_signal_saves_also_where_nobody_reads_what_is_said_of_it(tmp_path: Path) -> None:
+    """As in `… 2> >(tee log)`, where the same Ctrl-C ends the reader."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "TOY_SIGNAL": "train 5 INT"}
+    process = subprocess.Popen([sys.executable, str(PROGRAM), str(tmp_path)], env=environment, stderr=writer)
+    os.close(writer)
+    assert process.wait() == 130
+    folder = tmp_path / "runs" / "toy" / "version_0"
+    assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+    saved = checkpoint.read_pointer(folder / "checkpoints", "last")
+    assert saved is not None
+    assert checkpoint.load(saved)["progress"]["total_batches"] == 5
+
+
+def test_a_signal_while_the_handlers_are_put_back_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    class Before(dict[signal.Signals, Any]):
+        def popitem(self) -> tuple[signal.Signals, Any]:
+            if not stop.received:
+                signal.raise_signal(signal.SIGINT)
+            return super().popitem()
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignals() as stop:
+        stop._before = Before(stop._before)
+    assert stop.received == signal.SIGINT
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert "SIGINT: stopping after this step" in capfd.readouterr().err
+
+
+def test_a_signal_that_comes_at_once_is_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, before = signal.signal, signal.getsignal(signal.SIGINT)
+
+    def install(number: signal.Signals, handler: Any) -> Any:
+        replaced = real(number, handler)
+        if not stop.received and number == signal.SIGINT:
+            signal.raise_signal(number)
+        return replaced
+
+    stop = StopSignals()
+    monkeypatch.setattr(signal, "signal", install)
+    with stop:
+        assert stop.received == signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) is before  # the second one acts as it always does
 
 
 def test_a_signal_before_the_saved_state_is_in_place_loses_nothing(

@@ -21,6 +21,13 @@ import numpy as np
 Array = Any
 
 
+class _Waiting(Thread):
+    """A thread that is at work only while another waits for it, with kernels alone."""
+
+    draws_nothing = True
+    """For whoever looks for the threads that may have drawn random numbers."""
+
+
 class _Helper:
     """A thread that waits for work."""
 
@@ -30,7 +37,7 @@ class _Helper:
         self.begin, self.ended = Lock(), Lock()
         self.begin.acquire()
         self.ended.acquire()
-        Thread(target=self._serve, name="fw_cpu", daemon=True).start()
+        _Waiting(target=self._serve, name="fw_cpu", daemon=True).start()
 
     def _serve(self) -> None:
         while True:
