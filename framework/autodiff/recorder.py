@@ -43,7 +43,8 @@ class Recorder(CallValues):
         guards: what must hold of the call's numbers, each with its outcome.
         checks: what must hold of input values, each a number, a predicate and its outcome.
         modules: those that were called.
-        fresh: leaves that had no gradient when theirs was read, which must be so again.
+        fresh: leaves that had no gradient when theirs was read, which must be so again; each with what gives those
+            whose gradients the call has dropped before.
         reads: arrays from outside whose values Python has seen.
         written: Tensors that were given another array, and the number of the first one they had.
         drawn: what was drawn in the call that no replay would draw, if so.
@@ -63,9 +64,9 @@ class Recorder(CallValues):
         self.functions: dict[str, Callable[..., Any]] = {}
         self.modules: list[Any] = []
         self.drawn = ""
-        self.fresh: list[Any] = []
+        self.fresh: list[tuple[Any, Callable[[], Iterable[Any]]]] = []
         self.has_changed = self.has_missed = False
-        self._dropped: set[Any] = set()
+        self._dropped: dict[Any, Callable[[], Iterable[Any]]] = {}
         self._constant_roots: dict[int, frozenset[int]] = {}
         self._kept: list[Any] = []  # keeps identities of gradients unique
         self._quiet = 0
@@ -233,8 +234,8 @@ class Recorder(CallValues):
             return
         if id(gradient._data) not in self._numbers:
             self.give_up("a gradient is read that is from before the call, or was changed by clipping")
-        elif leaf not in self._dropped:
-            self.fresh.append(leaf)
+        else:
+            self.fresh.append((leaf, self._dropped.get(leaf, tuple)))
         self._gradients[id(gradient)] = leaf
         self._kept.append(gradient)
 
@@ -245,11 +246,11 @@ class Recorder(CallValues):
             self.sink("set gradient", partial(setattr, leaf, "grad"), gradient._array())
             leaf.grad = gradient
 
-    def reset(self, name: str, fn: Callable[[], Any], leaves: Iterable[Any] = ()) -> Any:
-        """Dropping the gradients of leaves, which nothing before it in the call depends on."""
+    def reset(self, name: str, fn: Callable[[], Any], leaves: Callable[[], Iterable[Any]]) -> Any:
+        """Dropping the gradients of what `leaves` gives then, which nothing before it in the call depends on."""
         if not self.listens():
             return fn()
-        self._dropped.update(leaves)
+        self._dropped.update(dict.fromkeys(leaves(), leaves))
         out = self._apart(fn)
         if self.listens():
             before = next((e for e in reversed(self.stream) if isinstance(e, Effect) and e.kind != "source"), None)

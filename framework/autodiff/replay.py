@@ -8,7 +8,7 @@ from typing import Any
 
 from framework.autodiff import tape, tree
 from framework.autodiff.differences import numbers_in
-from framework.autodiff.effects import Accumulate, Effect
+from framework.autodiff.effects import Accumulate, Effect, Write
 from framework.autodiff.recorded import Returned
 from framework.autodiff.recorder import Recorder
 from framework.autodiff.sequel import MOST, Continued, Plan, Sequel, continued
@@ -29,6 +29,11 @@ class _Segment:
         self.sources = [(e.fn, e.outputs) for e in effects if e.kind == "source"]
         self.sinks = [(e.fn, e.inputs) for e in effects if e.kind == "sink"]
         self.acts = [(fn, n, fn.leaf if isinstance(fn, Accumulate) else None) for fn, n in self.sinks]
+        self.written = {fn.tensor._node for fn, _ in self.sinks if isinstance(fn, Write)}
+        """Leaves that are written before the barrier, and so before what follows."""
+        self.seen: list[tuple[int, Tensor]] = []
+        """Parameters that effects look at, with their numbers."""
+        self.sets_gradients = any(e.name == "set gradient" for e in effects)
         self.barrier = next((e for e in effects if e.kind == "barrier"), None)
         self.follows: Sequel | None = None
         """The barrier as what follows on the program, where it can be that."""
@@ -68,6 +73,7 @@ class _Segment:
             (*state, *rest), program.constants, program.operations, outputs, program.values, program.functions
         )
         self.run = recorder.ns.backend.capture(self.program)
+        self.copy = recorder.ns.backend.copy
         if self.barrier is not None and recorder.ns.backend.captures_updates and outputs:
             self.follows = getattr(self.barrier.fn, "sequel", _nothing)()
         sinks = self.sinks if recorder.ns.backend.writable else []  # no place is kept that nothing can be written into
@@ -76,6 +82,8 @@ class _Segment:
         self.slots = [leaves[n] if n in leaves and first[leaves[n]] == n else None for n in outputs]
         self.has_slots = any(leaf is not None for leaf in self.slots)
         self.leaves = _once(self.sinks)
+        states = {n: t for n, (kind, t) in recorder.origin.items() if kind == "state" and t._node is not None}
+        self.seen = [(n, states[n]) for _, numbers in self.sinks for n in numbers if n in states]
 
     def draw(self, env: list[Any]) -> None:
         """Make what comes out of nothing, which is done before anything else."""
@@ -92,16 +100,21 @@ class _Segment:
             if self.has_slots:
                 into = tuple([None if x is None or x.grad is not None else tape.free_slot(x) for x in self.slots])
             for number, array, leaf in zip(self.outputs, self.run(*arrays, into=into), self.slots):
-                env[number] = array
                 if leaf is not None and leaf.slot is None:
-                    leaf.slot = array
+                    leaf.slot = array = self.copy(array)  # what was spread out by a broadcast cannot be written
+                env[number] = array
         return bool(self.sinks) or self.barrier is not None
 
     def run_with(self, sequel: Sequel, env: list[Any], value: int | None, ns: Any) -> Plan | None:
         """The same with what follows, in one program, if that can be; what was done then."""
         self.is_spoilt = False
-        plan = sequel.plan(self.leaves)
-        if plan is None:
+        if self.sets_gradients:
+            return None
+        try:
+            plan = sequel.plan(self.leaves)
+        except Exception:  # which comes again in its place, when the step is made by itself
+            return None
+        if plan is None or not self.written.isdisjoint(plan.leaves):
             return None
         if plan not in self._continued:
             if len(self._continued) >= MOST:
@@ -110,7 +123,8 @@ class _Segment:
             numbers = [self.leaves[leaf] for leaf in plan.leaves]
             read = self.wanted.union(*[n for _, n, leaf in self.acts if leaf is None or leaf not in plan.leaves])
             kept = [n for n in self.outputs if n in read]
-            if read.isdisjoint(self.program.inputs[: len(self.state)]):  # else written over before it is looked at
+            moved = [n for n, t in (*zip(self.program.inputs, self.state), *self.seen) if t._node in plan.leaves]
+            if read.isdisjoint(moved):  # else written over before it is looked at
                 self._continued[plan] = continued(ns, self.program, self.state, plan, numbers, kept, value)
         found = self._continued[plan]
         if found is None:
@@ -137,6 +151,8 @@ class _Segment:
     def act(self, env: list[Any], done: Plan | None = None) -> None:
         """Do with the values what the call did."""
         taken: Any = () if done is None else set(done.leaves)
+        for n, t in self.seen:
+            env[n] = t._data  # a step before this segment may have moved it
         for fn, numbers, leaf in self.acts:
             if leaf in taken:
                 continue
@@ -244,8 +260,8 @@ class Replay:
         for read, value in self.guards:
             if read(numbers) != value:
                 return False
-        for leaf in self.fresh:
-            if leaf.grad is not None:
+        for leaf, dropped in self.fresh:
+            if leaf.grad is not None and leaf not in dropped():
                 return False
         for i, predicate, outcome in self.argument_checks:
             if predicate(arrays[i]) != outcome:

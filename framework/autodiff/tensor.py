@@ -174,7 +174,7 @@ class Tensor(Conversions, Operators):
         if value is None:
             if node is not None:
                 if node.ns.recorder is not None:
-                    node.ns.recorder.reset("drop gradient", partial(setattr, node, "grad", None), (node,))
+                    node.ns.recorder.reset("drop gradient", partial(setattr, node, "grad", None), lambda: (node,))
                 node.grad = None
             return
         if node is None or node.prim is not None:

@@ -65,7 +65,7 @@ class Update:
     def plan(self, leaves: Collection[Leaf]) -> _Plan | None:
         """How the call goes on; None where the update is to be made by itself."""
         optimizer = self.optimizer
-        if optimizer.apply_if is not None:
+        if optimizer.apply_if is not None or not steps_as_it_is(optimizer):
             return None
         again = self._again(leaves)
         if again is not None or not optimizer.updates_by_kernel():
@@ -244,7 +244,10 @@ def update_of(optimizer: Optimizer) -> Update | None:
     return Update(optimizer) if steps_as_it_is(optimizer) else None
 
 
+_STEPS = frozenset(("step", "update", "hyper"))
+
+
 def steps_as_it_is(optimizer: Optimizer) -> bool:
-    """Whether nobody has given it another `step`."""
+    """Whether nobody has given it another `step`, or a part of one."""
     of_class = type(optimizer).__module__.startswith("framework.") or type(optimizer).step is Optimizer.step
-    return of_class and "step" not in vars(optimizer)
+    return of_class and not _STEPS.intersection(vars(optimizer))

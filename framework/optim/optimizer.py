@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from operator import is_
 from typing import Any, ClassVar, NamedTuple
 
-from framework.autodiff import Tensor, enable_grad
+from framework.autodiff import Tensor, enable_grad, versions
 from framework.autodiff.lines import Line, user_line
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.tape import mark_written
@@ -16,7 +16,7 @@ from framework.optim.groups import BESIDE, Group, check_parameter
 from framework.optim.layout import Layout, selected
 from framework.optim.runs import Run, State
 from framework.optim.saving import state_tree, states_of
-from framework.optim.steps import Step
+from framework.optim.steps import Step, as_effect, told_attribute
 
 Array = Any
 
@@ -84,6 +84,8 @@ class Optimizer:
                 cls.elementwise = False
             if "updates_by_kernel" not in vars(cls):
                 cls.updates_by_kernel = Optimizer.updates_by_kernel  # type: ignore[method-assign]
+        if "step" in vars(cls) and not cls.__module__.startswith("framework."):
+            cls.step = as_effect(cls.step)  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_states": self._written(), "_layouts": [], "_known": (self._states, [])}
@@ -165,7 +167,9 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move all parameters that have a gradient; returns what `closure` returned, which is called first."""
         recorder = self._listener()
-        if recorder is not None:
+        if recorder is not None and "step" in vars(self):  # which has begun, and would begin again
+            recorder.give_up("an optimizer was given another step than that of its class")
+        elif recorder is not None:
             if closure is not None:
                 recorder.give_up("an optimizer steps with a closure")
             state = [p for group in self.param_groups for p in group["params"]]
@@ -333,8 +337,7 @@ class Optimizer:
         """Drop the gradients of all parameters, or fill them with zeros."""
         recorder = self._listener()
         if recorder is not None:
-            leaves = [p._node for group in self.param_groups for p in group["params"]]
-            recorder.reset("optimizer.zero_grad", lambda: self.zero_grad(set_to_none), leaves)
+            recorder.reset("optimizer.zero_grad", lambda: self.zero_grad(set_to_none), self._leaves)
             return
         for group in self.param_groups:
             for p in group["params"]:
@@ -347,6 +350,9 @@ class Optimizer:
                     node.grad.zero_()
                 else:
                     p.grad = Tensor(p._ns.xp.zeros_like(p._data), None, p._ns)
+
+    def _leaves(self) -> list[Any]:
+        return [p._node for group in self.param_groups for p in group["params"]]
 
     def _listener(self) -> Any:
         """The recorder of the call that this is a part of, if one is; see `compile`."""
@@ -385,6 +391,9 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {value}" for key, value in sorted(group.items()) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+versions.while_recorded(Optimizer, {"__setattr__": told_attribute})
 
 
 def _is_steady(layout: Layout, group: dict[str, Any]) -> bool:

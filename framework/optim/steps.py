@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from framework.autodiff import versions
 
 if TYPE_CHECKING:
     from framework.autodiff.sequel import Sequel
@@ -25,3 +28,24 @@ class Step:
         """The step as what follows on a program; None where it is not."""
         found: Sequel | None = import_module("framework.optim.captured").update_of(self._optimizer)
         return found
+
+
+def as_effect(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A `step` of one's own as one effect of a call that is recorded: all of it is done again in a replay."""
+
+    @functools.wraps(step)
+    def own(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        recorder = self._listener()
+        if recorder is None or any(given is not None for given in (*args, *kwargs.values())):
+            return step(self, *args, **kwargs)
+        state = [p for group in self.param_groups for p in group["params"]]
+        return recorder.barrier("optimizer.step", functools.partial(step, self), self, state)
+
+    return own
+
+
+def told_attribute(optimizer: Optimizer, name: str, value: Any) -> None:
+    """Set an attribute, while a call is recorded: a replay would not set it."""
+    if name[0] != "_" and hasattr(optimizer, name):
+        versions.told(optimizer, name)
+    object.__setattr__(optimizer, name, value)

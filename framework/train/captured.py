@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from framework.optim.captured import Update, steps_as_it_is
+from framework.optim.captured import Update
 from framework.train.guard import DeviceGuard
 from framework.train.hooks import overridden
 from framework.train.module import TrainModule
@@ -31,8 +31,6 @@ class WholeStep:
         """What follows on this batch; None where no update does, or one that is made by itself."""
         fit = self._fit
         if _has_hooks(fit) or fit.optimizer.needs_closure or not fit.window.is_filled_by(batch):
-            return None
-        if not steps_as_it_is(fit.optimizer):
             return None
         if self._update is None or self._update.optimizer is not fit.optimizer:
             self._update = Update(fit.optimizer, self._clip, self._guard)

@@ -22,6 +22,7 @@ import framework as fw
 from framework.autodiff.namespace import namespace_of
 from framework.autodiff.tracing import graph, on_arrays
 from framework.backend import Program, registry
+from framework.backend.program import Operation, Value
 from framework.errors import CompileWarning
 from framework.testing.capture_tests import CaptureTests
 
@@ -124,6 +125,19 @@ def test_parameters_are_read_where_they_are(backend) -> None:
     assert_equal(run(*(t._data for t in given)), given)
     assert_equal(run(*(t._data for t in given)), given)
     assert run.launches == launches + 1
+
+
+def test_state_that_comes_back_is_not_taken_for_that_of_the_graph(backend, cupy: StandIn) -> None:
+    """A graph that is recorded anew for state elsewhere is none of the arrays that came before."""
+    values = {0: Value((2,), "float32"), 1: Value((2,), "float32"), 2: Value((2,), "float32")}
+    operation = Operation("add", (0, 1), {}, (2,))
+    functions = {"add": namespace_of(backend).add}
+    run = backend.capture(Program((0, 1), {}, (operation,), (2,), values, functions.__getitem__, ((0, 2),)))
+    here, there, step = (cupy.array(np.full(2, value, np.float32)) for value in (0, 100, 1))
+    for state in [here] * 4 + [there] * 3 + [here]:
+        run(state, step, into=(state,))
+    np.testing.assert_array_equal(np.array(here), [5, 5])
+    np.testing.assert_array_equal(np.array(there), [103, 103])
 
 
 def test_outputs_are_their_receivers_own(backend) -> None:

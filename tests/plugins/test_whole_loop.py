@@ -267,6 +267,58 @@ class PartOfInput(Loop):
         return loss
 
 
+class Bounded(Loop):
+    """A parameter is written before the update, which moves what was written."""
+
+    def step(self, x, y):
+        with fw.no_grad():
+            self.model.first.weight.assign(self.model.first.weight.detach() * 0.9)
+        return super().step(x, y)
+
+
+class Scaled(Loop):
+    """A gradient is another one before the update."""
+
+    def step(self, x, y):
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.model(x), y)
+        loss.backward()
+        self.model.first.weight.grad = self.model.first.weight.grad * 0.5
+        self.optimizer.step()
+        return loss
+
+
+class Given(Loop):
+    """A parameter that no backward reaches is given a gradient."""
+
+    def step(self, x, y):
+        self.optimizer.zero_grad()
+        loss = (self.model.first.weight * x[0]).sum()
+        loss.backward()
+        self.model.last.bias.grad = x[1, :3] * 2
+        self.optimizer.step()
+        return loss.detach()
+
+
+class Logged(Loop):
+    """Parameters themselves are handed on, before and after the update."""
+
+    def __init__(self, *args: Any, **modules: Any) -> None:
+        super().__init__(*args, **modules)
+        self.values = fw.metrics.MeanMetric()
+
+    def step(self, x, y):
+        self.optimizer.zero_grad()
+        (self.model.last.bias * x[0, :3] * 2).sum().backward()
+        self.values.update(self.model.last.bias.detach())
+        self.optimizer.step()
+        self.values.update(self.model.last.bias.detach() * 1)
+        self.values.update(self.model.last.bias.detach())
+
+    def between(self, number: int) -> None:
+        self.losses[-1] = fw.tensor(float(self.values.compute()))
+
+
 KINDS = [Scheduled, Clipped, Twice, After, Zeros, Summed, TwoPasses, Parameter, PartOfInput]
 
 
@@ -277,6 +329,13 @@ def test_kinds_of_steps(name: str, kind: type[Loop], make: str) -> None:
     assert loop.compiled.replayed >= 8
     if kind in (Scheduled, Twice, After):
         assert takes_update(loop)
+
+
+@pytest.mark.parametrize("kind", [Bounded, Scaled, Given, Logged], ids=lambda kind: kind.__name__)
+def test_what_is_done_before_the_update_is_done_before_it(name: str, kind: type[Loop]) -> None:
+    loop = assert_equal_to_eager(kind, name, "momentum")
+    assert loop.compiled.replayed == 10
+    assert not takes_update(loop)
 
 
 class Meddled(Loop):
@@ -324,18 +383,130 @@ def test_what_is_done_between_steps(name: str, what: str) -> None:
         np.testing.assert_array_equal(np.asarray(loop.weight), loop.value)
 
 
+class Spread(Loop):
+    """The gradient of a parameter that no optimizer has is one number, spread out."""
+
+    def __init__(self, *args: Any, **modules: Any) -> None:
+        super().__init__(*args, **modules)
+        self.offset = fw.nn.Parameter(fw.numpy.zeros((4, 6)).to(device=self.name))
+
+    def step(self, x, y):
+        self.offset.grad = None
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.model(x), y) + self.offset.sum() * x.sum()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+@pytest.mark.parametrize("backend", ["cpu", *BACKENDS, CUDA])
+def test_a_place_for_gradients_can_be_written(backend: str, cuda) -> None:
+    """Else a replay fails, and the call is made anew, with other noise."""
+    for found in (cuda.backend, *BACKENDS.values()):
+        registry.register(found)
+    loop = assert_equal_to_eager(Spread, backend, "adamw", has_noise=True)
+    assert loop.compiled.replayed == 10
+
+
+def test_a_gradient_that_is_no_longer_dropped_is_read_with_what_was_there(name: str) -> None:
+    class Reads(Loop):
+        def step(self, x, y):
+            self.optimizer.zero_grad()
+            loss = F.cross_entropy(self.model(x), y)
+            loss.backward()
+            norm = (self.model.last.bias.grad**2).sum()
+            self.optimizer.step()
+            return loss, norm
+
+        def between(self, number: int) -> None:
+            if number == 6:
+                self.optimizer.param_groups[0]["params"].pop()
+
+    eager, loop = Reads(name).run(compiled=False), Reads(name)
+    with pytest.warns(fw.errors.CompileWarning, match="a gradient is read that is from before the call"):
+        assert_same(loop.run(compiled=True, strict=False), eager)
+    assert loop.compiled.replayed == 5
+
+
 class OwnStep(fw.optim.SGD):
     steps = 0
 
     def step(self, closure=None):
         type(self).steps += 1
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = p.grad * 0.5
         return super().step(closure)
 
 
 def test_a_step_of_ones_own_is_made_by_itself(name: str, monkeypatch) -> None:
+    """All of it, once a call."""
     monkeypatch.setitem(OPTIMIZERS, "own", lambda p: OwnStep(p, lr=0.1, momentum=0.9))
+    monkeypatch.setattr(OwnStep, "steps", 0)
     loop = assert_equal_to_eager(Loop, name, "own")
     assert not takes_update(loop)
+    assert loop.compiled.replayed == 10
+    assert OwnStep.steps == 24
+
+
+@pytest.mark.parametrize("at", [-1, 6])
+@pytest.mark.filterwarnings("ignore:compile:framework.errors.CompileWarning")
+def test_a_step_that_is_given_to_an_optimizer_is_called(name: str, at: int) -> None:
+    class Patched(Loop):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            if at < 0:
+                self.between(at)
+
+        def between(self, number: int) -> None:
+            if number == at:
+                optimizer = self.optimizer
+                real = optimizer.step
+
+                def step(closure=None):
+                    for p in optimizer.param_groups[0]["params"]:
+                        p.grad = p.grad * 0.5
+                    return real(closure)
+
+                optimizer.step = step  # type: ignore[method-assign]
+
+        def run(self, compiled: bool, strict: bool = False) -> dict[str, Any]:
+            return super().run(compiled, strict)
+
+    assert_equal_to_eager(Patched, name, "momentum")
+
+
+def test_a_flag_that_is_set_in_the_call_is_not_forgotten(name: str) -> None:
+    class Flagged(Loop):
+        def step(self, x, y):
+            self.optimizer.zero_grad()
+            loss = F.cross_entropy(self.model(x), y)
+            loss.backward()
+            self.optimizer.apply_if = (x[0, 0] > 0)._data
+            self.optimizer.step()
+            return loss
+
+    eager, loop = Flagged(name).run(compiled=False), Flagged(name)
+    with pytest.warns(fw.errors.CompileWarning, match="'apply_if' of SGD is set"):
+        assert_same(loop.run(compiled=True, strict=False), eager)
+
+
+def test_an_update_that_cannot_be_said_raises_once(name: str) -> None:
+    """Noise of the call is drawn once, as in eager, so that what follows is the same."""
+
+    class Raises(Loop):
+        def between(self, number: int) -> None:
+            if number == 6:
+                group = self.optimizer.param_groups[0]
+                rate, group["lr"] = group["lr"], None
+                x, y = [fw.tensor(a, backend=self.name) for a in self.batch(np.random.default_rng(5), 0)]
+                with pytest.raises(TypeError, match="NoneType"):
+                    (self.compiled or self.step)(x, y)
+                group["lr"] = rate
+
+        compiled: Any = None
+
+    assert takes_update(assert_equal_to_eager(Raises, name, "adamw", has_noise=True))
 
 
 @pytest.mark.parametrize("name", [*BACKENDS, CUDA], indirect=True)  # XLA's own maximum loses some NaN

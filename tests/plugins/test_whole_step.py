@@ -127,6 +127,11 @@ def test_a_step_that_is_not_finite_changes_no_weight(backend, make: str, tmp_pat
     assert backend.whole >= 5
 
 
+def test_what_a_step_writes_is_written_before_its_update(backend, tmp_path) -> None:
+    eager = run(backend.name, "bounded", "adamw", tmp_path, compiled=False)
+    assert_same(run(backend.name, "bounded", "adamw", tmp_path, compiled=True), eager)
+
+
 class Meddle(fw.callbacks.Callback):
     """Does something between steps."""
 

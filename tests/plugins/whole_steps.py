@@ -85,6 +85,9 @@ class Net(fw.TrainModule):
 
     def training_step(self, batch, batch_idx):
         x, y = batch
+        if self.feature == "bounded":
+            with fw.no_grad():
+                self.first.weight.assign(self.first.weight.detach() * 0.9)
         h = fw.numpy.tanh(self.second(fw.nn.functional.relu(self.first(x))))
         if self.feature == "buffers":
             h = self.norm(h)

@@ -102,6 +102,7 @@ class Replay:
             self._latest = entry
             entry.meet(arrays, into)
             return entry.graph.launch(arrays, into)
+        self._latest = None  # another graph may rely on other addresses
         entry.learn(arrays, into)
         entry.graph = None  # its memory is free for the next one
         before = [(arrays[i], arrays[i].copy()) for i in self._state_in]
