@@ -18,6 +18,7 @@ from framework.optim.captured_parts import Part, parts_of, summed
 from framework.optim.clip import ROUNDING
 from framework.optim.optimizer import Optimizer, UpdateNode
 from framework.optim.runs import Run
+from framework.optim.steps import is_replaced
 
 Array = Any
 
@@ -244,10 +245,6 @@ def update_of(optimizer: Optimizer) -> Update | None:
     return Update(optimizer) if steps_as_it_is(optimizer) else None
 
 
-_STEPS = frozenset(("step", "update", "hyper"))
-
-
 def steps_as_it_is(optimizer: Optimizer) -> bool:
-    """Whether nobody has given it another `step`, or a part of one."""
-    of_class = type(optimizer).__module__.startswith("framework.") or type(optimizer).step is Optimizer.step
-    return of_class and not _STEPS.intersection(vars(optimizer))
+    """Whether nobody has given it, or its class, another `step`, or it a part of one."""
+    return not is_replaced(optimizer) and vars(optimizer).keys().isdisjoint(("update", "hyper"))

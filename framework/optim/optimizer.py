@@ -16,7 +16,7 @@ from framework.optim.groups import BESIDE, Group, check_parameter
 from framework.optim.layout import Layout, selected
 from framework.optim.runs import Run, State
 from framework.optim.saving import state_tree, states_of
-from framework.optim.steps import Step, as_effect, told_attribute
+from framework.optim.steps import Step, as_effect, is_replaced, told_attribute
 
 Array = Any
 
@@ -167,7 +167,7 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move all parameters that have a gradient; returns what `closure` returned, which is called first."""
         recorder = self._listener()
-        if recorder is not None and "step" in vars(self):  # which has begun, and would begin again
+        if recorder is not None and is_replaced(self):  # that one has begun, and would begin again
             recorder.give_up("an optimizer was given another step than that of its class")
         elif recorder is not None:
             if closure is not None:

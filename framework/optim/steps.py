@@ -30,6 +30,11 @@ class Step:
         return found
 
 
+def is_replaced(optimizer: Optimizer) -> bool:
+    """Whether it, or its class, was given a `step` that is not the framework's."""
+    return "step" in vars(optimizer) or not type(optimizer).step.__module__.startswith("framework.")
+
+
 def as_effect(step: Callable[..., Any]) -> Callable[..., Any]:
     """A `step` of one's own as one effect of a call that is recorded: all of it is done again in a replay."""
 

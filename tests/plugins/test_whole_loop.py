@@ -476,6 +476,31 @@ def test_a_step_that_is_given_to_an_optimizer_is_called(name: str, at: int) -> N
     assert_equal_to_eager(Patched, name, "momentum")
 
 
+@pytest.mark.filterwarnings("ignore:compile:framework.errors.CompileWarning")
+@pytest.mark.parametrize("at", [-1, 6])
+def test_a_step_that_is_given_to_its_class_is_called(name: str, at: int, monkeypatch) -> None:
+    real, counted = fw.optim.SGD.step, []
+
+    def step(self, closure=None):
+        counted.append(1)
+        return real(self, closure)
+
+    class Patched(Loop):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            monkeypatch.setattr(fw.optim.SGD, "step", step if at < 0 else real)
+
+        def between(self, number: int) -> None:
+            if number == at:
+                monkeypatch.setattr(fw.optim.SGD, "step", step)
+
+        def run(self, compiled: bool, strict: bool = False) -> dict[str, Any]:
+            return super().run(compiled, strict)
+
+    assert_equal_to_eager(Patched, name, "momentum")
+    assert len(counted) == (24 if at < 0 else 10)
+
+
 def test_a_flag_that_is_set_in_the_call_is_not_forgotten(name: str) -> None:
     class Flagged(Loop):
         def step(self, x, y):
