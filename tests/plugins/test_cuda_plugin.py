@@ -139,7 +139,7 @@ def test_device_names() -> None:
 
 USED = (
     "RawModule", "ndarray", "add.at", "arange", "array", "asarray", "ascontiguousarray", "asnumpy", "broadcast_to", "dtype",
-    "empty", "empty_like", "exp", "from_dlpack", "get_default_memory_pool", "isfinite", "log", "logical_and", "matmul",
+    "empty", "empty_like", "exp", "from_dlpack", "get_default_memory_pool", "isfinite", "log", "logical_and", "matmul", "minimum",
     "maximum", "sqrt", "sum", "take_along_axis", "where", "zeros", "zeros_like", "cuda.Device", "cuda.MemoryPool",
     "cuda.MemoryPool.malloc", "cuda.MemoryPool.total_bytes", "cuda.MemoryPool.free_bytes", "cuda.Stream",
     "cuda.Stream.begin_capture", "cuda.Stream.end_capture", "cuda.Stream.record", "cuda.Stream.wait_event",
@@ -161,3 +161,4 @@ def test_cupy_has_what_the_plugin_asks_for() -> None:
         assert callable(found), name
     assert cupy.cuda.runtime.memcpyHostToDevice == 1
     assert hasattr(cupy.cuda.Event, "done")
+    assert cupy.ndarray.__weakrefoffset__, "graphs and arenas refer to arrays without holding them"
