@@ -16,8 +16,8 @@ from framework.backend.dtypes import DType, dtype
 from framework.backend.program import Literal
 from framework.optim.captured_parts import Part, parts_of, summed
 from framework.optim.clip import ROUNDING
+from framework.optim.neighbours import Run
 from framework.optim.optimizer import Optimizer, UpdateNode
-from framework.optim.runs import Run
 from framework.optim.steps import is_replaced
 
 Array = Any

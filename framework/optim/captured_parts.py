@@ -12,8 +12,8 @@ from framework.autodiff.sequel import Nodes
 from framework.autodiff.tape import Leaf, mark_written
 from framework.backend.program import Literal
 from framework.optim.arena import can_house
+from framework.optim.neighbours import Run
 from framework.optim.optimizer import Optimizer, State, UpdateNode
-from framework.optim.runs import Run
 
 Array = Any
 Made = tuple[list[int], list[tuple[int, int]]]

@@ -14,7 +14,7 @@ from framework.autodiff import Tensor
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.tape import free_slot
 from framework.optim.arena import Home, can_house, home_of, house
-from framework.optim.runs import Block, Run, State, is_array
+from framework.optim.neighbours import Block, Run, State, is_array
 
 Array = Any
 
@@ -108,33 +108,28 @@ class Layout:
 
     def is_steady(self, params: list[Tensor]) -> bool:
         """Whether all gradients are in their slots, as in the step before: most often so, and soon seen."""
-        leaves = self._leaves
-        if leaves is None or len(params) != len(leaves):
-            return False
-        for arena, version in zip(self._arenas, self._versions):
-            if arena.lent or arena.version != version:
-                return False
-        place: Any
-        for p, leaf, place in zip(params, leaves, self._places):
-            node: Any = p._node
-            if node is not leaf or node.grad is not node.slot or p._data is not place.array:
-                return False
-        return True
+        return self._has_stayed(params) and all(leaf.grad is leaf.slot for leaf in self._leaves or ())
 
     def is_ready(self, params: list[Tensor]) -> bool:
         """Whether no gradient is there, and all will be in the slots that they were in at the step before."""
+        if not self._has_stayed(params):
+            return False
+        place: Any
+        for leaf, place in zip(self._leaves or (), self._places):
+            if leaf.grad is not None or free_slot(leaf) is None or leaf.slot is not place.slot_if_any():
+                return False
+        return True
+
+    def _has_stayed(self, params: list[Tensor]) -> bool:
+        """Whether all parameters are where they were at the step before, when all gradients were in their slots."""
         leaves = self._leaves
         if leaves is None or len(params) != len(leaves):
             return False
         for arena, version in zip(self._arenas, self._versions):
             if arena.lent or arena.version != version:
                 return False
-        place: Any
         for p, leaf, place in zip(params, leaves, self._places):
-            node: Any = p._node
-            if node is not leaf or node.grad is not None or p._data is not place.array:
-                return False
-            if node.slot is None or node.slot is not place.slot_if_any() or free_slot(node) is None:
+            if p._node is not leaf or p._data is not place.array:
                 return False
         return True
 

@@ -14,7 +14,7 @@ from framework.errors import ConfigError, did_you_mean
 from framework.optim.arena import home_of
 from framework.optim.groups import BESIDE, Group, check_parameter
 from framework.optim.layout import Layout, selected
-from framework.optim.runs import Run, State
+from framework.optim.neighbours import Run, State
 from framework.optim.saving import state_tree, states_of
 from framework.optim.steps import Step, as_effect, is_replaced, told_attribute
 

@@ -8,7 +8,7 @@ from typing import Any
 from framework.autodiff import Tensor
 from framework.errors import CheckpointError
 from framework.optim.groups import BESIDE, plain
-from framework.optim.runs import State, is_array
+from framework.optim.neighbours import State, is_array
 
 Groups = Sequence[dict[str, Any]]
 

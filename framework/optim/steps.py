@@ -11,7 +11,9 @@ from framework.autodiff import versions
 
 if TYPE_CHECKING:
     from framework.autodiff.sequel import Sequel
-    from framework.optim.optimizer import Optimizer
+
+Optimizer = Any
+"""Of the module above this one."""
 
 
 class Step:
