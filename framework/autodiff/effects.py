@@ -54,6 +54,17 @@ class Accumulate:
         accumulate(self.leaf, g)
 
 
+class SetGradient:
+    """Gives a leaf another gradient."""
+
+    def __init__(self, leaf: Any) -> None:
+        self.leaf = leaf
+
+    def __call__(self, g: Array) -> None:
+        """Set it."""
+        self.leaf.grad = g
+
+
 def effect(name: str, fn: Callable[..., Any], values: Sequence[Any], detail: Any = None) -> Any:
     """`fn(*values)`, in which they are kept or handed on; inside a call that `compile` records, in each replay too.
 

@@ -16,7 +16,7 @@ from typing import Any
 from framework.autodiff import lines
 from framework.autodiff.calls import repeating
 from framework.autodiff.callvalues import CallValues
-from framework.autodiff.effects import Accumulate, Effect, Write
+from framework.autodiff.effects import Accumulate, Effect, SetGradient, Write
 from framework.autodiff.hostnumber import Guards, HostNumber
 from framework.autodiff.namespace import RawNamespace
 from framework.autodiff.recordedrules import Constants, RecordedRules, raw
@@ -243,8 +243,12 @@ class Recorder(CallValues):
         """The Tensor that a leaf has as its gradient was written in place."""
         if self.listens():
             self.written.pop(id(gradient), None)
-            self.sink("set gradient", partial(setattr, leaf, "grad"), gradient._array())
+            self.set_gradient(leaf, gradient)
             leaf.grad = gradient
+
+    def set_gradient(self, leaf: Any, gradient: Tensor) -> None:
+        """A leaf is given this Tensor's array as its gradient."""
+        self.sink("set gradient", SetGradient(leaf), gradient._array())
 
     def reset(self, name: str, fn: Callable[[], Any], leaves: Callable[[], Iterable[Any]]) -> Any:
         """Dropping the gradients of what `leaves` gives then, which nothing before it in the call depends on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from framework.autodiff import tape, tree
 from framework.autodiff.differences import numbers_in
-from framework.autodiff.effects import Accumulate, Effect, Write
+from framework.autodiff.effects import Accumulate, Effect, SetGradient, Write
 from framework.autodiff.recorded import Returned
 from framework.autodiff.recorder import Recorder
 from framework.autodiff.sequel import MOST, Continued, Plan, Sequel, continued
@@ -33,7 +33,7 @@ class _Segment:
         """Leaves that are written before the barrier, and so before what follows."""
         self.seen: list[tuple[int, Tensor]] = []
         """Parameters that effects look at, with their numbers."""
-        self.sets_gradients = any(e.name == "set gradient" for e in effects)
+        self.sets_gradients = any(isinstance(e.fn, SetGradient) for e in effects)
         self.barrier = next((e for e in effects if e.kind == "barrier"), None)
         self.follows: Sequel | None = None
         """The barrier as what follows on the program, where it can be that."""

@@ -192,7 +192,7 @@ class Tensor(Conversions, Operators):
         node.grad = None  # it may be in the slot
         node.grad = value if value.requires_grad else _placed(node, value._data)
         if node.ns.recorder is not None:
-            node.ns.recorder.sink("set gradient", partial(setattr, node, "grad"), value._array())
+            node.ns.recorder.set_gradient(node, value)
 
     def backward(
         self,

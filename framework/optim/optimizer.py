@@ -172,8 +172,7 @@ class Optimizer:
         elif recorder is not None:
             if closure is not None:
                 recorder.give_up("an optimizer steps with a closure")
-            state = [p for group in self.param_groups for p in group["params"]]
-            return recorder.barrier("optimizer.step", Step(self, closure), self, state)
+            return recorder.barrier("optimizer.step", Step(self, closure), self, self._params())
         loss = None
         if closure is not None:
             with enable_grad():
@@ -219,7 +218,7 @@ class Optimizer:
 
     def _where(self, flag: Array) -> Any:
         """A context in which updates look at the flag themselves; None where they do not."""
-        backends = {id(p._ns.backend): p._ns.backend for group in self.param_groups for p in group["params"]}
+        backends = {id(p._ns.backend): p._ns.backend for p in self._params()}
         if len(backends) != 1 or not self.updates_by_kernel():
             return None
         return next(iter(backends.values())).updates_where(flag)
@@ -337,7 +336,9 @@ class Optimizer:
         """Drop the gradients of all parameters, or fill them with zeros."""
         recorder = self._listener()
         if recorder is not None:
-            recorder.reset("optimizer.zero_grad", lambda: self.zero_grad(set_to_none), self._leaves)
+            recorder.reset(
+                "optimizer.zero_grad", lambda: self.zero_grad(set_to_none), lambda: [p._node for p in self._params()]
+            )
             return
         for group in self.param_groups:
             for p in group["params"]:
@@ -351,8 +352,8 @@ class Optimizer:
                 else:
                     p.grad = Tensor(p._ns.xp.zeros_like(p._data), None, p._ns)
 
-    def _leaves(self) -> list[Any]:
-        return [p._node for group in self.param_groups for p in group["params"]]
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     def _listener(self) -> Any:
         """The recorder of the call that this is a part of, if one is; see `compile`."""
@@ -362,7 +363,7 @@ class Optimizer:
         return None
 
     def _is_synchronous(self) -> bool:
-        return all(p._ns.backend.synchronous for group in self.param_groups for p in group["params"])
+        return all(p._ns.backend.synchronous for p in self._params())
 
     # -- state ------------------------------------------------------------------------------------------
 

@@ -45,8 +45,7 @@ def as_effect(step: Callable[..., Any]) -> Callable[..., Any]:
         recorder = self._listener()
         if recorder is None or any(given is not None for given in (*args, *kwargs.values())):
             return step(self, *args, **kwargs)
-        state = [p for group in self.param_groups for p in group["params"]]
-        return recorder.barrier("optimizer.step", functools.partial(step, self), self, state)
+        return recorder.barrier("optimizer.step", functools.partial(step, self), self, self._params())
 
     return own
 

@@ -84,11 +84,23 @@ class Loop:
         self.optimizer = OPTIMIZERS[make](list(self.model.parameters()))
 
     def step(self, x, y):
-        self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.model(x), y)
+        self.drop_gradients()
+        loss = self.loss(x, y)
         loss.backward()
+        found = self.before_update(x, y)
         self.optimizer.step()
-        return loss
+        return loss if found is None else (loss, found)
+
+    def drop_gradients(self) -> None:
+        """The first thing that a step does."""
+        self.optimizer.zero_grad()
+
+    def loss(self, x, y):
+        """What backward is called of."""
+        return F.cross_entropy(self.model(x), y)
+
+    def before_update(self, x, y):
+        """What is done between backward and update; what it gives is returned beside the loss."""
 
     def batch(self, rng: np.random.Generator, number: int) -> tuple[Any, Any]:
         """The arguments of a step, on the host."""
@@ -180,13 +192,8 @@ class Scheduled(Loop):
 class Clipped(Loop):
     """Gradients are clipped in between, so that the update is made by itself."""
 
-    def step(self, x, y):
-        self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.model(x), y)
-        loss.backward()
-        norm = fw.optim.clip_grad_norm_(self.model.parameters(), 0.05)
-        self.optimizer.step()
-        return loss, norm
+    def before_update(self, x, y):
+        return fw.optim.clip_grad_norm_(self.model.parameters(), 0.05)
 
 
 class Twice(Loop):
@@ -218,35 +225,24 @@ class After(Loop):
 class Zeros(Loop):
     """Gradients are filled with zeros."""
 
-    def step(self, x, y):
+    def drop_gradients(self) -> None:
         self.optimizer.zero_grad(set_to_none=False)
-        loss = F.cross_entropy(self.model(x), y)
-        loss.backward()
-        self.optimizer.step()
-        return loss
 
 
 class Summed(Loop):
     """Gradients are never dropped."""
 
-    def step(self, x, y):
-        loss = F.cross_entropy(self.model(x), y)
-        loss.backward()
-        self.optimizer.step()
-        return loss
+    def drop_gradients(self) -> None:
+        pass
 
 
 class TwoPasses(Loop):
     """Two backward passes before an update."""
 
-    def step(self, x, y):
-        self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.model(x), y)
-        loss.backward()
-        other = F.cross_entropy(self.model(x * 0.5), y)
+    def before_update(self, x, y):
+        other = self.loss(x * 0.5, y)
         other.backward()
-        self.optimizer.step()
-        return loss, other
+        return other
 
 
 class Parameter(Loop):
@@ -259,12 +255,8 @@ class Parameter(Loop):
 class PartOfInput(Loop):
     """A gradient that is a part of an input."""
 
-    def step(self, x, y):
-        self.optimizer.zero_grad()
-        loss = (self.model.last.bias * x[0, :3]).sum()
-        loss.backward()
-        self.optimizer.step()
-        return loss
+    def loss(self, x, y):
+        return (self.model.last.bias * x[0, :3]).sum()
 
 
 class Bounded(Loop):
@@ -279,25 +271,18 @@ class Bounded(Loop):
 class Scaled(Loop):
     """A gradient is another one before the update."""
 
-    def step(self, x, y):
-        self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.model(x), y)
-        loss.backward()
+    def before_update(self, x, y):
         self.model.first.weight.grad = self.model.first.weight.grad * 0.5
-        self.optimizer.step()
-        return loss
 
 
 class Given(Loop):
     """A parameter that no backward reaches is given a gradient."""
 
-    def step(self, x, y):
-        self.optimizer.zero_grad()
-        loss = (self.model.first.weight * x[0]).sum()
-        loss.backward()
+    def loss(self, x, y):
+        return (self.model.first.weight * x[0]).sum()
+
+    def before_update(self, x, y):
         self.model.last.bias.grad = x[1, :3] * 2
-        self.optimizer.step()
-        return loss.detach()
 
 
 class Logged(Loop):
