@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fw_cuda.arrays import NULL, Array, alike, by_rows, computes, count, double, flag, integer, is_c, name_of
-from fw_cuda.sources import MOST_BLOCKS, OTHERS, Kernels, blocks_for
+from fw_cuda.sources import OTHERS, Kernels, blocks_for
 
 NAMES = (
     "relu", "relu_grad", "gelu", "softmax_cross_entropy", "xent_grad", "colsum", "sum_of_squares", "squares_of_parts",
@@ -196,7 +196,7 @@ class Elementwise:
 
 def _parts_for(n: int) -> int:
     """The parts of a sum over so many elements."""
-    return min(_PARTS, MOST_BLOCKS, blocks_for(n))
+    return min(_PARTS, blocks_for(n))
 
 
 def _latches(squares: Array, loss: Array | None, good: Array) -> bool:
